@@ -1,0 +1,1 @@
+"""How a model is run: the local server and the client."""

@@ -1,0 +1,48 @@
+"""Writing files so that no half-written one is ever left."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spinet_tf.errors import SpinetError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it otherwise.
+
+    The block writes a file or creates a folder at the temporary path, whose name keeps the suffix of `path`.
+
+    Args:
+        path: the final file or folder. Its parent folders are created.
+        overwrite: whether an existing file or folder may be replaced.
+
+    Raises:
+        SpinetError: if `path` exists and `overwrite` is false, or the folder cannot be written.
+
+    Example:
+        with replacing("out/map.json") as temporary:
+            temporary.write_text("{}")
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise SpinetError(f"{path} exists already. Choose another output or pass --overwrite.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise SpinetError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a writable folder."
+        ) from error
+    try:
+        temporary = folder / path.name
+        yield temporary
+        if path.is_dir():
+            # A folder cannot be renamed over a full one: move the old one aside first.
+            path.rename(folder / "replaced")
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""How a model learns: train, evaluate (python -m training.train --help)."""
