@@ -13,7 +13,7 @@ class SpinetError(ValueError):
 
 
 def reports_errors(main: Callable[..., int | None]) -> Callable[..., int]:
-    """Decorate the `main` of a command: a `SpinetError` becomes one line on stderr and exit code 1, Ctrl-C exits 130."""
+    """Decorate the `main` of a command: a `SpinetError` becomes one line on stderr and exit code 1, Ctrl-C 130."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> int:

@@ -34,9 +34,7 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise SpinetError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a writable folder."
-        ) from error
+        raise SpinetError(f"Cannot write {path}: {error.strerror or error}. Choose a writable folder.") from error
     try:
         temporary = folder / path.name
         yield temporary
