@@ -1,0 +1,84 @@
+"""Batch normalisation that leaves padding frames out of its statistics."""
+
+import keras
+from keras import ops
+
+from spinet_tf.layers.frames import FrameLayer, mask_frames
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class MaskedBatchNormalization(FrameLayer):
+    """Batch normalisation over all axes but the last, counting real frames only.
+
+    It differs from `keras.layers.BatchNormalization` as the published PIUnet does: epsilon 1e-5, momentum 0.9, and the
+    moving variance is updated with the unbiased variance (n / (n - 1)) while the batch is normalised with the biased
+    one. Statistics are computed in float32.
+
+    Args:
+        momentum: how much of the moving statistics each training step keeps.
+        epsilon: added to the variance.
+
+    Call arguments:
+        x: (batch, time, height, width, features), or (batch, height, width, features) without `mask`.
+        mask: (batch, time) bool, true for real frames, or None when all are.
+        training: whether the batch's own statistics are used, and the moving ones updated.
+
+    Returns:
+        A tensor like `x`. What padding frames hold is unspecified.
+
+    Example:
+        >>> norm = MaskedBatchNormalization()
+        >>> norm(keras.random.normal((2, 3, 4, 4, 8)), mask=np.array([[1, 1, 1], [1, 0, 0]], bool)).shape
+        (2, 3, 4, 4, 8)
+
+    Reference:
+        Ioffe & Szegedy, https://arxiv.org/abs/1502.03167; the statistics as torch.nn.BatchNorm3d keeps them.
+    """
+
+    def __init__(self, momentum=0.9, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, x_shape):
+        shape = (x_shape[-1],)
+        # autocast=False: under mixed precision the statistics and the affine stay in float32.
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
+        )
+
+    def call(self, x, mask=None, training=False):
+        dtype = x.dtype
+        x = ops.cast(x, "float32")
+        if training:
+            mean, variance = self._update_statistics(x, mask)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.gamma * ops.rsqrt(variance + self.epsilon)
+        return ops.cast(x * scale + (self.beta - mean * scale), dtype)
+
+    def _update_statistics(self, x, mask):
+        axes = tuple(range(len(x.shape) - 1))
+        count = ops.cast(ops.size(x), "float32") / x.shape[-1]
+        if mask is None:
+            mean, variance = ops.moments(x, axes=axes)
+        else:
+            pixels = count / ops.cast(ops.size(mask), "float32")
+            count = pixels * ops.sum(ops.cast(mask, "float32"))
+            divisor = ops.maximum(count, 1.0)
+            mean = ops.sum(mask_frames(x, mask), axis=axes) / divisor
+            variance = ops.sum(mask_frames(ops.square(x - mean), mask), axis=axes) / divisor
+        unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
+        # A batch that is nothing but padding says nothing about the data.
+        step = ops.where(count > 0, 1.0 - self.momentum, 0.0)
+        self.moving_mean.assign_add(step * (mean - self.moving_mean))
+        self.moving_variance.assign_add(step * (unbiased - self.moving_variance))
+        return mean, variance
+
+    def get_config(self):
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}

@@ -1,0 +1,99 @@
+"""The paper's multi-resolution fusion block (figure 2)."""
+
+import keras
+from keras import ops
+
+from spinet_tf.layers.bilinear_upsampling import BilinearUpsampling
+from spinet_tf.layers.frames import leaky_relu
+from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
+
+STRIDES = (1, 2, 4, 8)
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class MultiResolutionFusion(keras.layers.Layer):
+    """Four dyadic scales that exchange features before they are projected to logits.
+
+    Four strided convolutions open one branch per scale; each branch is resampled to every scale; what meets at a scale
+    is concatenated and convolved; all scales are brought back to full resolution, concatenated and projected.
+
+    Where the paper leaves it open: each convolution is followed by BN and leaky ReLU; down is average pooling, up is
+    bilinear; the kernel at stride s is max(3, s) wide, so that no pixel is skipped; sizes that 8 does not divide are
+    extended by edge replication and the logits cropped.
+
+    Args:
+        filters: features of every branch.
+
+    Call arguments:
+        x: (batch, height, width, features).
+        training: whether BN uses the batch's statistics.
+
+    Returns:
+        Logits (batch, height, width, 1) in float32.
+
+    Example:
+        >>> MultiResolutionFusion(48)(keras.random.normal((1, 36, 28, 48))).shape
+        (1, 36, 28, 1)
+
+    Reference:
+        Valsesia & Magli, IGARSS 2022, figure 2; after HRNet, https://arxiv.org/abs/1908.07919.
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        policy = self.dtype_policy
+        self.branches = [
+            keras.layers.Conv2D(filters, max(3, s), strides=s, padding="same", dtype=policy, name=f"branch_{s}")
+            for s in STRIDES
+        ]
+        self.branch_norms = [MaskedBatchNormalization(dtype=policy, name=f"branch_norm_{s}") for s in STRIDES]
+        self.exchanges = [
+            keras.layers.Conv2D(filters, 3, padding="same", dtype=policy, name=f"exchange_{s}") for s in STRIDES
+        ]
+        self.exchange_norms = [MaskedBatchNormalization(dtype=policy, name=f"exchange_norm_{s}") for s in STRIDES]
+        self.down = {r: keras.layers.AveragePooling2D(r, dtype=policy, name=f"down_{r}") for r in STRIDES[1:]}
+        self.up = {r: BilinearUpsampling(r, dtype=policy, name=f"up_{r}") for r in STRIDES[1:]}
+        # Logits in float32 under every policy: the loss needs them.
+        self.projection = keras.layers.Conv2D(1, 1, dtype="float32", name="projection")
+
+    def build(self, x_shape):
+        joint_shape = (None, None, None, len(STRIDES) * self.filters)
+        for layer in self.branches:
+            layer.build((None, None, None, x_shape[-1]))
+        for layer in (*self.branch_norms, *self.exchange_norms):
+            layer.build((None, None, None, self.filters))
+        for layer in (*self.exchanges, self.projection):
+            layer.build(joint_shape)
+
+    def call(self, x, training=False):
+        _, height, width, _ = ops.shape(x)
+        x = _extend(_extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
+        branches = [
+            leaky_relu(norm(convolution(x), training=training))
+            for convolution, norm in zip(self.branches, self.branch_norms, strict=True)
+        ]
+        fused = []
+        for to, convolution, norm in zip(STRIDES, self.exchanges, self.exchange_norms, strict=True):
+            met = [self._resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
+            fused.append(leaky_relu(norm(convolution(ops.concatenate(met, axis=-1)), training=training)))
+        full = [self._resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
+        return self.projection(ops.concatenate(full, axis=-1))[:, :height, :width]
+
+    def _resample(self, x, at, to):
+        if at == to:
+            return x
+        return self.up[at // to](x) if at > to else self.down[to // at](x)
+
+    def compute_output_shape(self, x_shape):
+        return (*x_shape[:-1], 1)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+def _extend(x, multiple, axis):
+    """Repeat the last row or column of `x` until `multiple` divides the size."""
+    size = ops.shape(x)[axis]
+    extended = -(-size // multiple) * multiple
+    return ops.take(x, ops.minimum(ops.arange(extended), size - 1), axis=axis)

@@ -1,0 +1,46 @@
+"""What SPInet and PIUnet share: everything before the registration of the frames."""
+
+import keras
+
+from spinet_tf.layers import TEFA, EquivariantUnit, ReflectanceNormalization
+from spinet_tf.layers.frames import NEGATIVE_SLOPE
+
+
+def frames_input(bands):
+    """The inputs of every model here: ragged series as padded images and a mask of the real frames."""
+    return {
+        "images": keras.Input((None, None, None, bands), dtype="float32", name="images"),
+        "frame_mask": keras.Input((None,), dtype="bool", name="frame_mask"),
+    }
+
+
+def equivariant_backbone(inputs, filters, tefa_blocks, bottleneck, heads, mean, std, dtype):
+    """Normalisation, head unit, TEFA blocks, mid unit with its activation, long skip.
+
+    Args:
+        inputs: the dictionary of `frames_input`.
+        filters: see `SPInet`, as for the other arguments.
+        tefa_blocks: number of TEFA blocks.
+        bottleneck: features inside TEFA's gate.
+        heads: attention heads.
+        mean: per-band means for the normalisation, or None.
+        std: per-band standard deviations, or None.
+        dtype: dtype policy of the layers.
+
+    Returns:
+        Features (batch, time, height, width, filters), equivariant to the order of the frames.
+    """
+    mask = inputs["frame_mask"]
+    x = ReflectanceNormalization(mean, std, name="normalization")(inputs["images"], mask=mask)
+    # No activation after the head: it goes as it is into the first TEFA and into the long skip.
+    head = x = EquivariantUnit(filters, heads, dtype=dtype, name="head")(x, mask=mask)
+    for block in range(1, tefa_blocks + 1):
+        x = TEFA(filters, bottleneck, heads, dtype=dtype, name=f"tefa_{block}")(x, mask=mask)
+    x = EquivariantUnit(filters, heads, dtype=dtype, name="mid")(x, mask=mask)
+    x = keras.layers.LeakyReLU(NEGATIVE_SLOPE, dtype=dtype, name="mid_activation")(x)
+    return keras.layers.Add(dtype=dtype, name="long_skip")([x, head])
+
+
+def as_list(values):
+    """Per-band numbers as a list of floats for a config, None as it is."""
+    return None if values is None else [float(value) for value in values]
