@@ -1,0 +1,64 @@
+"""Which images of a time series a model sees."""
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from spinet_tf.errors import SpinetError
+
+Method = Literal["all", "clearest", "random"]
+
+
+def choose_frames(
+    clear_fraction: np.ndarray,
+    method: Method = "all",
+    count: int = 20,
+    max_cloud: float = 0.25,
+    rng: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Choose frames of a time series by how much clear ground each shows.
+
+    Args:
+        clear_fraction: (time,), the fraction of pixels, 0 to 1, where each frame shows clear ground.
+        method: "all" chooses every frame with at most `max_cloud` not clear; "clearest" the `count` clearest frames,
+            cloudy ones too where clear ones are few; "random" `count` random ones of those that "all" chooses. Where
+            "all" or "random" finds none clear enough, they choose the single clearest.
+        count: how many frames "clearest" and "random" choose at most.
+        max_cloud: the largest fraction of a frame, 0 to 1, that may not be clear, in "all" and "random".
+        rng: where "random" draws from; by default a new, unseeded generator.
+
+    Returns:
+        int64 (frames,), indices of the chosen frames, ascending. Frames without one clear pixel are never chosen.
+
+    Raises:
+        SpinetError: if no frame has a clear pixel, or an argument is out of range.
+
+    Example:
+        scene.isel(time=choose_frames(clear_fraction(scene), "clearest", count=9))
+
+    Reference: Valsesia & Magli, IGARSS 2022: the clearest 20 to train, all with at most 25 % cloud to test.
+    """
+    clear = np.asarray(clear_fraction, "float64")
+    if method not in get_args(Method):
+        raise SpinetError(f"Expected a method out of {', '.join(get_args(Method))}. Received: {method!r}")
+    if count < 1:
+        raise SpinetError(f"Expected a count of at least 1 frame. Received: {count}")
+    if not 0 <= max_cloud <= 1:
+        raise SpinetError(f"Expected max_cloud from 0 to 1. Received: {max_cloud}")
+    usable = np.flatnonzero(clear > 0)
+    if not usable.size:
+        raise SpinetError(
+            f"Expected at least one frame with a valid pixel. Received: {clear.size} frames without any. "
+            "Choose another scene or place, or check its cloud mask."
+        )
+    # Of equally clear frames the earlier comes first.
+    clearest = usable[np.argsort(-clear[usable], kind="stable")]
+    if method == "clearest":
+        return np.sort(clearest[:count])
+    # The tolerance admits a frame of exactly max_cloud, whatever rounding did to its fraction.
+    chosen = usable[clear[usable] >= 1 - max_cloud - 1e-9]
+    if not chosen.size:
+        chosen = clearest[:1]
+    elif method == "random" and chosen.size > count:
+        chosen = (rng or np.random.default_rng()).choice(chosen, count, replace=False)
+    return np.sort(chosen)

@@ -1,0 +1,68 @@
+"""Frames are chosen by what clear ground they show."""
+
+import numpy as np
+import pytest
+
+from spinet_tf.data.frames import choose_frames
+from spinet_tf.errors import SpinetError
+
+CLEAR = np.array([0.0, 0.75, 0.2, 1.0, 0.74, 0.9, 1.0, 0.0])
+
+
+def test_all_takes_at_most_the_cloud_allowed():
+    np.testing.assert_array_equal(choose_frames(CLEAR), [1, 3, 5, 6])
+    np.testing.assert_array_equal(choose_frames(CLEAR, max_cloud=0.1), [3, 5, 6])
+    np.testing.assert_array_equal(choose_frames(CLEAR, max_cloud=1), [1, 2, 3, 4, 5, 6])
+
+
+@pytest.mark.parametrize("method", ["all", "random"])
+def test_without_a_clear_enough_frame_the_clearest_is_taken(method):
+    np.testing.assert_array_equal(choose_frames(CLEAR[[0, 2, 4, 7]], method), [2])
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [3]), (2, [3, 6]), (3, [3, 5, 6]), (5, [1, 3, 4, 5, 6]), (20, [1, 2, 3, 4, 5, 6])]
+)
+def test_clearest_takes_the_clearest_in_order_of_time(count, expected):
+    np.testing.assert_array_equal(choose_frames(CLEAR, "clearest", count), expected)
+
+
+def test_random_takes_each_clear_frame_equally_often():
+    rng = np.random.default_rng(0)
+    taken = np.zeros(len(CLEAR))
+    for _ in range(2000):
+        frames = choose_frames(CLEAR, "random", count=2, rng=rng)
+        assert np.all(np.diff(frames) > 0)
+        assert len(frames) == 2
+        taken[frames] += 1
+    np.testing.assert_allclose(taken[[1, 3, 5, 6]], 1000, atol=100)
+    assert taken.sum() == 4000
+
+
+def test_random_repeats_with_its_seed_and_takes_all_when_few():
+    first, second = (choose_frames(CLEAR, "random", 3, rng=np.random.default_rng(4)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(choose_frames(CLEAR, "random", 9), [1, 3, 5, 6])
+
+
+def test_a_frame_of_exactly_the_cloud_allowed_is_taken():
+    for pixels in range(2, 60):
+        for cloudy in range(pixels):
+            fraction = np.mean(np.arange(pixels) >= cloudy)
+            chosen = choose_frames([1.0, fraction], max_cloud=cloudy / pixels)
+            np.testing.assert_array_equal(chosen, [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(3),), "at least one frame with a valid pixel. Received: 3 frames"),
+        ((np.zeros(0), "clearest"), "Received: 0 frames"),
+        ((CLEAR, "best"), "all, clearest, random. Received: 'best'"),
+        ((CLEAR, "clearest", 0), "at least 1 frame. Received: 0"),
+        ((CLEAR, "all", 1, 1.5), "from 0 to 1. Received: 1.5"),
+    ],
+)
+def test_errors_say_what_was_expected(arguments, message):
+    with pytest.raises(SpinetError, match=message):
+        choose_frames(*arguments)
