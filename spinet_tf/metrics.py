@@ -1,4 +1,4 @@
-"""How good a map of two classes is: Matthews' correlation coefficient."""
+"""How good a map of two classes is (Matthews' correlation coefficient), and a super-resolved image (cPSNR)."""
 
 import math
 
@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from spinet_tf.errors import SpinetError
+from spinet_tf.losses import brightness_bias, cropped, registered_crops
 
 # JAX truncates float64 to float32 unless told otherwise; every other backend sums in float64.
 _SUM_DTYPE = "float32" if keras.backend.backend() == "jax" else "float64"
@@ -122,3 +123,39 @@ class MatthewsCorrelation(keras.metrics.Metric):
 
     def get_config(self):
         return {**super().get_config(), "threshold": self.threshold, "from_logits": self.from_logits}
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+def cpsnr(y_true, y_pred):
+    """Peak signal-to-noise ratio of each sample after its best shift and brightness, in dB.
+
+    The prediction, cropped by 3 pixels, is compared with all 49 crops of its target, a brightness bias added first.
+    The published code divides the squared error of the whole batch by each sample's own pixels, which is right for a
+    batch of one only; here every sample is counted by itself.
+
+    Args:
+        y_true: (batch, height, width, 2): target in digital numbers of 16 bits, and mask, 1 where it is clear.
+        y_pred: (batch, height, width, 1 or more): prediction in digital numbers, first feature.
+
+    Returns:
+        float32 (batch,).
+
+    Reference: Martens et al., https://arxiv.org/abs/1907.02062.
+    """
+    prediction = cropped(y_pred[..., 0])
+    errors = []
+    for target, mask in zip(*registered_crops(y_true[..., 0], y_true[..., 1]), strict=True):
+        error = mask * (target - prediction - brightness_bias(target, mask, prediction))
+        errors.append(ops.sum(ops.square(error), axis=(1, 2)) / ops.sum(mask, axis=(1, 2)))
+    return 10 * ops.log10(65535**2 / ops.min(ops.stack(errors), axis=0))
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class CPSNR(keras.metrics.MeanMetricWrapper):
+    """Mean over the samples of `cpsnr`, as a metric for `model.compile`."""
+
+    def __init__(self, name="cpsnr", dtype=None):
+        super().__init__(cpsnr, name=name, dtype=dtype)
+
+    def get_config(self):
+        return {"name": self.name, "dtype": self.dtype}

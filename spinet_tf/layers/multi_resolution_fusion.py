@@ -43,8 +43,17 @@ class MultiResolutionFusion(keras.layers.Layer):
         super().__init__(**kwargs)
         self.filters = filters
         policy = self.dtype_policy
+        # Strides 4 and 8 in float32 under every policy: TensorFlow 2.21 on CPUs with AMX computes them wrongly in
+        # bfloat16 for 8 or 16 features, and their share of the work is small.
         self.branches = [
-            keras.layers.Conv2D(filters, max(3, s), strides=s, padding="same", dtype=policy, name=f"branch_{s}")
+            keras.layers.Conv2D(
+                filters,
+                max(3, s),
+                strides=s,
+                padding="same",
+                dtype=policy if s < 4 else "float32",
+                name=f"branch_{s}",
+            )
             for s in STRIDES
         ]
         self.branch_norms = [MaskedBatchNormalization(dtype=policy, name=f"branch_norm_{s}") for s in STRIDES]

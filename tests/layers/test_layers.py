@@ -1,0 +1,193 @@
+"""What every layer promises: values, masks, unknown sizes, mixed precision, configs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from spinet_tf import layers
+from tests import reference
+from tests.helpers import assert_close, randomize
+
+F = 6  # features
+OVER_FRAMES = {
+    "attention": lambda **kw: layers.TemporalAttention(heads=2, **kw),
+    "unit": lambda **kw: layers.EquivariantUnit(5, **kw),
+    "tefa": lambda **kw: layers.TEFA(F, bottleneck=2, heads=3, **kw),
+    "tern": lambda **kw: layers.TERN(F, kernel_size=3, **kw),
+    "mean": lambda **kw: layers.TemporalMean(**kw),
+    "norm": lambda **kw: layers.MaskedBatchNormalization(**kw),
+    "normalization": lambda **kw: layers.ReflectanceNormalization(mean=[0.1] * F, std=[2.0] * F, **kw),
+}
+OVER_IMAGES = {
+    "shuffle": lambda **kw: layers.PixelShuffle(1, **kw),
+    "bilinear": lambda **kw: layers.BilinearUpsampling(3, **kw),
+    "fusion": lambda **kw: layers.MultiResolutionFusion(8, **kw),
+    "plain": lambda **kw: layers.PlainFusion(8, **kw),
+}
+REFERENCES = {
+    "attention": lambda batch, w, training: [reference.attention(x, w, heads=2) for x in batch],
+    "unit": reference.unit,
+    "tefa": lambda batch, w, training: reference.tefa(batch, w, training, heads=3),
+    "tern": reference.tern,
+    "mean": lambda batch, w, training: [x.mean(0) for x in batch],
+    "norm": reference.norm,
+    "normalization": lambda batch, w, training: [(x - 0.1) / 2 for x in batch],
+    "shuffle": lambda batch, w, training: batch,
+    "bilinear": lambda batch, w, training: [reference.bilinear(x, 3) for x in batch],
+    "fusion": reference.multi_resolution_fusion,
+    "plain": reference.plain_fusion,
+}
+LENGTHS = (4, 1, 2)
+
+
+def built(name, **kwargs):
+    make = OVER_FRAMES.get(name) or OVER_IMAGES[name]
+    layer = make(**kwargs)
+    shape = (None, None, None, None, F) if name in OVER_FRAMES else (None, None, None, F)
+    layer.build(shape)
+    if name == "normalization":
+        return layer
+    return randomize(layer)
+
+
+def series(rng, lengths=LENGTHS, padding=np.nan):
+    samples = [rng.normal(size=(time, 5, 3, F)) for time in lengths]
+    x = np.full((len(samples), max(lengths) + 1, 5, 3, F), padding, "float32")
+    mask = np.zeros(x.shape[:2], bool)
+    for n, sample in enumerate(samples):
+        x[n, : len(sample)], mask[n, : len(sample)] = sample, True
+    return samples, x, mask
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", OVER_FRAMES)
+def test_over_frames_equals_the_reference_whatever_the_padding_holds(name, training, rng):
+    layer = built(name)
+    w = reference.weights_of(layer)
+    samples, x, mask = series(rng)
+    kwargs = {"training": training} if name in ("unit", "tefa", "tern", "norm") else {}
+    y = np.asarray(layer(x, mask=mask, **kwargs))
+    for n, expected in enumerate(REFERENCES[name](samples, w, training)):
+        assert_close(y[n] if name == "mean" else y[n, : len(samples[n])], expected, 2e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [(8, 16), (5, 3), (1, 9)])
+@pytest.mark.parametrize("name", OVER_IMAGES)
+def test_over_images_equals_the_reference(name, size, training, rng):
+    layer = built(name)
+    w = reference.weights_of(layer)
+    x = rng.normal(size=(2, *size, F))
+    kwargs = {"training": training} if name in ("fusion", "plain") else {}
+    y = np.asarray(layer(x.astype("float32"), **kwargs))
+    for n, expected in enumerate(REFERENCES[name](list(x), w, training)):
+        assert_close(y[n], expected, 5e-5)
+
+
+@pytest.mark.parametrize("name", [*OVER_FRAMES, *OVER_IMAGES])
+def test_one_graph_serves_every_size(name, rng):
+    layer = built(name)
+    if name in OVER_FRAMES:
+        signature = [tf.TensorSpec((None, None, None, None, F)), tf.TensorSpec((None, None), tf.bool)]
+        graph = tf.function(lambda x, mask: layer(x, mask=mask), input_signature=signature)
+        batches = [series(rng, lengths, padding=0)[1:] for lengths in ((1,), (3, 2))]
+        eager = [layer(x, mask=mask) for x, mask in batches]
+    else:
+        graph = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, F))])
+        batches = [[rng.normal(size=size).astype("float32")] for size in ((1, 3, 7, F), (2, 8, 8, F))]
+        eager = [layer(x) for (x,) in batches]
+    for batch, expected in zip(batches, eager, strict=True):
+        np.testing.assert_allclose(graph(*batch), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*OVER_FRAMES, *OVER_IMAGES])
+def test_mixed_precision_stays_close_to_float32(name, rng):
+    full, mixed = built(name), built(name, dtype="mixed_bfloat16")
+    for source, target in zip(full.weights, mixed.weights, strict=True):
+        target.assign(source)
+    assert all(w.dtype == "float32" for w in mixed.weights)
+    x = rng.normal(size=(2, 3, 8, 8, F) if name in OVER_FRAMES else (2, 16, 24, F)).astype("float32")
+    y, expected = mixed(x), np.asarray(full(x))
+    assert y.dtype == ("float32" if name in ("normalization", "fusion", "plain") else "bfloat16")
+    error = np.abs(np.asarray(keras.ops.cast(y, "float32")) - expected)
+    assert error.max() < 0.1 * expected.std()
+    assert error.mean() < 0.01 * expected.std()
+
+
+@pytest.mark.parametrize("name", [*OVER_FRAMES, *OVER_IMAGES])
+def test_survives_a_config_round_trip(name):
+    layer = built(name, dtype="mixed_bfloat16")
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is type(layer)
+    assert again.get_config() == layer.get_config()
+    assert [(w.path, w.shape) for w in again.weights] == [(w.path, w.shape) for w in layer.weights]
+
+
+def test_attention_scores_are_shares_of_the_real_frames(rng):
+    _, x, mask = series(rng)
+    _, scores = built("attention")(x, mask=mask, return_attention_scores=True)
+    scores = np.asarray(scores)
+    assert scores.shape == (3, 15, 5, 5)
+    np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-6)
+    for n, length in enumerate(LENGTHS):
+        assert (scores[n, ..., length:] == 0).all()
+
+
+@pytest.mark.parametrize("name", OVER_FRAMES)
+def test_a_sample_without_real_frames_harms_no_other(name, rng):
+    layer = built(name)
+    _, x, mask = series(rng)
+    mask[1] = False
+    y = np.asarray(layer(x, mask=mask))
+    alone = np.asarray(layer(x[[0, 2]], mask=mask[[0, 2]]))
+    valid = np.ones(3, bool) if name == "mean" else mask
+    assert np.isfinite(y[valid]).all()
+    for n, m in ((0, 0), (2, 1)):
+        real = ... if name == "mean" else slice(LENGTHS[n])
+        np.testing.assert_allclose(y[n][real], alone[m][real], rtol=0, atol=1e-5)
+
+
+def test_norm_updates_moving_statistics_from_real_frames_alone(rng):
+    layer = layers.MaskedBatchNormalization()
+    samples, x, mask = series(rng)
+    layer(x, mask=mask, training=True)
+    pixels = np.concatenate([sample.reshape(-1, F) for sample in samples])
+    np.testing.assert_allclose(layer.moving_mean, 0.1 * pixels.mean(0), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * pixels.var(0, ddof=1), rtol=0, atol=1e-6)
+
+
+def test_norm_keeps_its_statistics_when_a_batch_is_nothing_but_padding(rng):
+    layer = built("norm")
+    before = [np.array(w) for w in layer.weights]
+    _, x, mask = series(rng)
+    y = layer(np.zeros_like(x), mask=np.zeros_like(mask), training=True)
+    assert np.isfinite(y).all()
+    for w, value in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(w, value)
+
+
+def test_plain_fusion_has_as_many_parameters_as_fusion():
+    for filters in (8, 16, 48):
+        fusion, plain = layers.MultiResolutionFusion(filters), layers.PlainFusion(filters)
+        fusion.build((None, None, None, filters))
+        plain.build((None, None, None, filters))
+        counts = [sum(np.prod(w.shape) for w in layer.trainable_weights) for layer in (fusion, plain)]
+        assert abs(counts[1] / counts[0] - 1) < 0.05
+    assert plain.width == 226
+
+
+@pytest.mark.parametrize(
+    ("make", "features", "message"),
+    [
+        (lambda: layers.TemporalAttention(heads=4), 6, "4 heads divide. Received: 6"),
+        (lambda: layers.TEFA(8, 2), 6, "Expected 8 features. Received: 6"),
+        (lambda: layers.TERN(8), 6, "Expected 8 features. Received: 6"),
+        (lambda: layers.PixelShuffle(2), 6, "multiple of 4 features. Received: 6"),
+        (lambda: layers.ReflectanceNormalization(mean=[0.0] * 5), 6, "Expected 6 means, one per band. Received: 5"),
+        (lambda: layers.ReflectanceNormalization(std=[0.0]), 1, "positive"),
+    ],
+)
+def test_misfits_are_named(make, features, message):
+    with pytest.raises(ValueError, match=message):
+        make().build((None, None, None, None, features))
