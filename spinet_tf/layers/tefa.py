@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from spinet_tf.layers.equivariant_unit import EquivariantUnit
-from spinet_tf.layers.frames import FrameLayer, leaky_relu, mask_frames, masked_mean
+from spinet_tf.layers.frames import FrameLayer, leaky_relu, masked_mean
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
@@ -25,7 +25,7 @@ class TEFA(FrameLayer):
         training: whether BN uses the batch's statistics.
 
     Returns:
-        A tensor like `x`. What padding frames hold is unspecified but finite.
+        A tensor like `x`. What padding frames hold is unspecified.
 
     Raises:
         ValueError: if the input has not `filters` features.
@@ -58,7 +58,6 @@ class TEFA(FrameLayer):
         self.excite.build((None, self.bottleneck))
 
     def call(self, x, mask=None, training=False):
-        x = mask_frames(x, mask)
         y = leaky_relu(self.unit_1(x, mask=mask, training=training))
         y = self.unit_2(y, mask=mask, training=training)
         return x + y * self._gate(y, mask)

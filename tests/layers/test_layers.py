@@ -72,6 +72,24 @@ def test_over_frames_equals_the_reference_whatever_the_padding_holds(name, train
         assert_close(y[n] if name == "mean" else y[n, : len(samples[n])], expected, 2e-5)
 
 
+@pytest.mark.parametrize("padding", [np.nan, np.inf])
+@pytest.mark.parametrize("name", [name for name in OVER_FRAMES if name != "norm"])
+def test_padding_leaves_no_trace_in_the_gradients(name, padding, rng):
+    layer = built(name)
+    _, x, mask = series(rng, padding=0)
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            y = layer(x, mask=mask)
+            y = y if name == "mean" else tf.where(mask[..., None, None, None], y, 0)
+            loss = tf.reduce_sum(y**2)
+        return tape.gradient(loss, [w.value for w in layer.trainable_weights])
+
+    clean = gradients(x)
+    for gradient, expected in zip(gradients(np.where(mask[..., None, None, None], x, padding)), clean, strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * max(np.abs(expected).max(), 1))
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [(8, 16), (5, 3), (1, 9)])
 @pytest.mark.parametrize("name", OVER_IMAGES)
