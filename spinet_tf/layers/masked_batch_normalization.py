@@ -24,8 +24,8 @@ class MaskedBatchNormalization(FrameLayer):
         training: whether the batch's own statistics are used, and the moving ones updated.
 
     Returns:
-        A tensor like `x`. What padding frames hold is unspecified. They may hold anything in `x` too, but must be finite
-        where gradients are taken, as they are behind any convolution of this package.
+        A tensor like `x`. What padding frames hold is unspecified. They may hold anything in `x` too, but must be
+        finite where gradients are taken, as they are behind any convolution of this package.
 
     Example:
         >>> norm = MaskedBatchNormalization()
