@@ -1,0 +1,53 @@
+"""A small scene made by hand."""
+
+import numpy as np
+import rioxarray  # noqa: F401  adds .rio to datasets
+import xarray as xr
+from affine import Affine
+
+from spinet_tf import BANDS
+
+TRANSFORM = Affine(10, 0, 500000.5, 0, -10, 5100000.25)
+CRS = "EPSG:32633"
+CLOUDY = 1  # the frame without clear ground
+
+
+def make_scene(height=21, width=17, time=4, bands=BANDS, georeferenced=True):
+    rng = np.random.default_rng(7)
+    valid = np.ones((time, height, width), bool)
+    valid[CLOUDY] = False
+    scene = xr.Dataset(
+        {
+            "bands": (
+                ("time", "band", "y", "x"),
+                rng.integers(1, 9000, (time, len(bands), height, width), np.uint16),
+            ),
+            "valid": (("time", "y", "x"), valid),
+        },
+        coords={
+            "band": list(bands),
+            "time": np.datetime64("2019-03-01", "ns") + np.arange(time) * np.timedelta64(10, "D"),
+        },
+        attrs={"name": "hand-made"},
+    )
+    if georeferenced:
+        scene = scene.assign_coords(
+            y=TRANSFORM.f + (np.arange(height) + 0.5) * TRANSFORM.e,
+            x=TRANSFORM.c + (np.arange(width) + 0.5) * TRANSFORM.a,
+        )
+        scene = scene.rio.write_crs(CRS).rio.write_transform(TRANSFORM)
+    return scene
+
+
+class MeanEngine:
+    """Answers with the mean reflectance of its frames and bands, each pixel repeated; remembers what it was asked."""
+
+    def __init__(self, band_names=BANDS, scale=4):
+        self.band_names = band_names
+        self.scale = scale
+        self.asked = []
+
+    def predict(self, images, num_frames):
+        self.asked.append((images, num_frames))
+        means = images.mean(axis=(1, 4), dtype=np.float64).astype(np.float32) / np.float32(10000)
+        return means.repeat(self.scale, axis=1).repeat(self.scale, axis=2)[..., None]

@@ -1,0 +1,120 @@
+"""A scene becomes a map on the right grid, from the right bands and frames."""
+
+import keras
+import numpy as np
+import pytest
+from affine import Affine
+
+from spinet_tf import BANDS, SPInet
+from spinet_tf.errors import SpinetError
+from spinet_tf.inference import predict_scene
+from spinet_tf.inference.engine import KerasEngine
+from tests.inference.scenes import CLOUDY, CRS, MeanEngine, make_scene
+
+
+def test_probability_is_the_engines_answer_on_the_clear_frames():
+    scene, engine = make_scene(), MeanEngine()
+    result = predict_scene(engine, scene, tile=8, overlap=2)
+    clear = [0, 2, 3]
+    assert result.attrs["frames"] == clear
+    images = scene["bands"].values[clear].transpose(0, 2, 3, 1)[None]
+    expected = MeanEngine().predict(images, np.array([3]))[0, :, :, 0]
+    np.testing.assert_array_equal(result["probability"], expected)
+    assert result["probability"].dtype == np.float32
+    assert all(asked.dtype == np.uint16 and num_frames.tolist() == [3] for asked, num_frames in engine.asked)
+
+
+def test_grid_divides_the_scenes_pixels_by_four():
+    result = predict_scene(MeanEngine(), make_scene())
+    assert result.sizes == {"y": 84, "x": 68}
+    assert result.rio.crs == CRS
+    assert result.rio.transform() == Affine(2.5, 0, 500000.5, 0, -2.5, 5100000.25)
+    assert result.rio.transform(recalc=True) == result.rio.transform()
+    np.testing.assert_array_equal(result["x"][:5], [500001.75, 500004.25, 500006.75, 500009.25, 500011.75])
+    np.testing.assert_array_equal(result["y"][:2], [5099999.0, 5099996.5])
+
+
+def test_a_scene_without_georeference_gives_a_map_without():
+    result = predict_scene(MeanEngine(), make_scene(georeferenced=False))
+    assert result.sizes == {"y": 84, "x": 68}
+    assert result.rio.crs is None
+    assert "x" not in result.coords
+
+
+def test_bands_are_matched_by_name():
+    scene = make_scene(bands=("B08", "B02", "B04", "B03"))
+    engine = MeanEngine(band_names=("B04", "B08"))
+    predict_scene(engine, scene)
+    (images, _), *_ = engine.asked
+    np.testing.assert_array_equal(images[0, 0, :, :, 0], scene["bands"].sel(band="B04").values[0])
+    np.testing.assert_array_equal(images[0, 0, :, :, 1], scene["bands"].sel(band="B08").values[0])
+
+
+def test_frames_by_the_clearest_and_by_the_cloud_accepted():
+    scene = make_scene()
+    scene["valid"][2, :10] = False  # 10 of 21 rows
+    assert predict_scene(MeanEngine(), scene).attrs["frames"] == [0, 3]
+    assert predict_scene(MeanEngine(), scene, max_cloud=0.5).attrs["frames"] == [0, 2, 3]
+    assert predict_scene(MeanEngine(), scene, frames="clearest", count=1).attrs["frames"] == [0]
+
+
+def test_only_pixels_without_data_in_every_chosen_frame_are_nan():
+    scene = make_scene()
+    scene["bands"][:, :, 3, 4] = 0
+    scene["bands"][CLOUDY, :, 3, 4] = 5  # not chosen: does not count
+    scene["bands"][:2, :, 10, 10] = 0  # the others hold data
+    scene["bands"][:, :3, 12, 12] = 0  # other bands hold data
+    missing = np.isnan(predict_scene(MeanEngine(), scene)["probability"].values)
+    assert missing.sum() == 16
+    assert missing[12:16, 16:20].all()
+
+
+def test_a_keras_model_sees_reflectance_and_answers_with_probability(tiny_spinet):
+    scene = make_scene(height=9, width=7)
+    result = predict_scene(tiny_spinet, scene)
+    images = scene["bands"].values[[0, 2, 3]].transpose(0, 2, 3, 1)[None]
+    inputs = {"images": images / np.float32(10000), "frame_mask": np.ones((1, 3), bool)}
+    logits = keras.ops.convert_to_numpy(tiny_spinet(inputs, training=False))[0, :, :, 0]
+    np.testing.assert_allclose(result["probability"], 1 / (1 + np.exp(-logits.astype(np.float64))), rtol=0, atol=1e-6)
+
+
+def test_padding_frames_of_a_batch_do_not_count(tiny_spinet):
+    images = np.random.default_rng(0).integers(1, 9000, (2, 3, 5, 6, 12), np.uint16)
+    engine = KerasEngine(tiny_spinet)
+    both = engine.predict(images, np.array([3, 1], np.int32))
+    assert both.shape == (2, 20, 24, 1)
+    alone = engine.predict(images[1:, :1], np.array([1], np.int32))
+    np.testing.assert_allclose(both[1:], alone, rtol=0, atol=1e-6)
+
+
+def test_predicting_leaves_the_model_as_it_was(tiny_spinet):
+    before = (tiny_spinet.compiled, tiny_spinet._jit_compile, tiny_spinet.predict_function)
+    predict_scene(tiny_spinet, make_scene(height=5, width=5))
+    assert (tiny_spinet.compiled, tiny_spinet._jit_compile, tiny_spinet.predict_function) == before
+
+
+# === What is refused ===
+
+
+def test_a_missing_band_is_named():
+    with pytest.raises(SpinetError, match="B12"):
+        predict_scene(MeanEngine(), make_scene(bands=BANDS[:-1]))
+
+
+def test_a_scene_without_valid_frame_is_refused():
+    scene = make_scene()
+    scene["valid"][:] = False
+    with pytest.raises(SpinetError, match="valid"):
+        predict_scene(MeanEngine(), scene)
+
+
+def test_a_model_that_does_not_name_its_bands_is_refused():
+    model = SPInet(bands=4, filters=4, tefa_blocks=1, bottleneck=2)
+    with pytest.raises(SpinetError, match="does not name its bands"):
+        predict_scene(model, make_scene())
+
+
+def test_another_kind_of_model_is_refused():
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    with pytest.raises(SpinetError, match=r"Received: Sequential without the attribute band_names and scale"):
+        predict_scene(model, make_scene())
