@@ -130,9 +130,8 @@ def test_existing_version_is_kept_without_overwrite(exported, tiny_spinet):
     assert (exported / "saved_model.pb").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("difference", [1e-3, float("nan")])
-def test_an_export_that_differs_is_not_written(tiny_spinet, tmp_path, monkeypatch, difference):
-    monkeypatch.setattr(export.saved_model, "greatest_difference", lambda *_: difference)
+def test_an_export_that_differs_is_not_written(tiny_spinet, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.saved_model, "greatest_difference", lambda *_: float("nan"))
     with pytest.raises(SpinetError, match="differ from the Keras model"):
         export_saved_model(tiny_spinet, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import pytest
 from affine import Affine
 
 from spinet_tf import BANDS, SPInet
+from spinet_tf.data import open_scene
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import predict_scene
 from spinet_tf.inference.engine import KerasEngine
@@ -91,6 +92,19 @@ def test_predicting_leaves_the_model_as_it_was(tiny_spinet):
     before = (tiny_spinet.compiled, tiny_spinet._jit_compile, tiny_spinet.predict_function)
     predict_scene(tiny_spinet, make_scene(height=5, width=5))
     assert (tiny_spinet.compiled, tiny_spinet._jit_compile, tiny_spinet.predict_function) == before
+
+
+def test_the_map_of_a_real_scene_covers_its_ground_exactly(scene_data):
+    scene = open_scene(scene_data / "scenes" / "be_lpis_2018_A.nc")
+    result = predict_scene(MeanEngine(band_names=("B04", "B08")), scene, max_cloud=0.01, tile=40)
+    assert result.rio.crs == scene.rio.crs
+    assert result.rio.bounds() == scene.rio.bounds()
+    assert result.rio.resolution() == (2.5, -2.5)
+    assert result.sizes == {"y": 256, "x": 256}
+    clear = scene["valid"].mean(("y", "x")).values >= 0.99
+    np.testing.assert_array_equal(result.attrs["frames"], np.flatnonzero(clear))
+    mean = scene["bands"].sel(band=["B04", "B08"])[clear].astype(np.float64).mean(("time", "band")).values / 10000
+    np.testing.assert_allclose(result["probability"][::4, ::4], mean, rtol=1e-5)
 
 
 # === What is refused ===
