@@ -15,6 +15,7 @@ _LAZY = {
     "ragged_batch": "spinet_tf.data.pipeline",
     "ragged_to_inputs": "spinet_tf.data.pipeline",
     "training_dataset": "spinet_tf.data.pipeline",
+    "validation_dataset": "spinet_tf.data.pipeline",
 }
 
 __all__ = [

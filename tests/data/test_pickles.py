@@ -109,24 +109,33 @@ def test_refuses_and_runs_nothing(witness, index, monkeypatch):
     assert str(caught.value).startswith("bbox.pkl")
 
 
+def reconstruct(cls: str, base: str, state: str) -> bytes:
+    return by_hand("ccopyreg\n_reconstructor\n(c", cls, "\nc", base, "\n", state, "tR.")
+
+
+BOX, OBJECT, NONE = "sentinelhub.geometry\nBBox", "builtins\nobject", "N"
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "match"),
     [
+        pytest.param(reconstruct("datetime\ntimedelta", OBJECT, NONE), "may only make a BBox", id="reconstruct others"),
         pytest.param(
-            by_hand("ccopyreg\n_reconstructor\n(cdatetime\ndatetime\ncbuiltins\nobject\nNtR."), id="reconstruct"
+            reconstruct(BOX, "datetime\ntimedelta", NONE), "may only make a BBox", id="reconstruct from others"
         ),
-        pytest.param(by_hand("c_codecs\nencode\n(Vtext\nVrot13\ntR."), id="encode"),
-        pytest.param(by_hand("P123\n."), id="persistent id"),
-        pytest.param(b"\x82\x01.", id="extension"),
-        pytest.param(b"", id="empty"),
-        pytest.param(b"not a pickle", id="text"),
-        pytest.param(pickle.dumps(DATES)[:-20], id="truncated"),
-        pytest.param(b"\x80\x04Nr\xff\xff\xff\x7f.", id="memo of 16 GiB"),
-        pytest.param(b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x0f.", id="text of an exabyte"),
+        pytest.param(reconstruct(BOX, OBJECT, "I1\n"), "may only make a BBox", id="reconstruct with a state"),
+        pytest.param(by_hand("c_codecs\nencode\n(Vtext\nVrot13\ntR."), "may only encode latin1", id="encode"),
+        pytest.param(by_hand("P123\n."), "persistent", id="persistent id"),
+        pytest.param(b"\x82\x01.", "extension", id="extension"),
+        pytest.param(b"", "pickle exhausted", id="empty"),
+        pytest.param(b"not a pickle", "", id="text"),
+        pytest.param(pickle.dumps(DATES)[:-20], "", id="truncated"),
+        pytest.param(b"\x80\x04Nr\xff\xff\xff\x7f.", "memo number is larger than the file", id="memo of 16 GiB"),
+        pytest.param(b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x0f.", "", id="text of an exabyte"),
     ],
 )
-def test_broken_pickles(data):
-    with pytest.raises(SpinetError, match=r"^timestamp\.pkl is not a readable pickle"):
+def test_broken_pickles(data, match):
+    with pytest.raises(SpinetError, match=rf"^timestamp\.pkl is not a readable pickle.*{match}"):
         load_pickle(data, "timestamp.pkl")
 
 

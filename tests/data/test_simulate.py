@@ -49,6 +49,7 @@ def test_opens_as_it_was_simulated(tmp_path):
     assert scene.rio.resolution() == (10, -10)
     corners = np.array(json.loads((path / "bbox.geojson").read_text())["coordinates"][0])
     assert scene.rio.bounds() == (*corners.min(0), *corners.max(0))
+    assert (corners % 10 == 0).all()  # on the grid of Sentinel-2
 
 
 def test_layout_of_the_challenge(patch):
@@ -87,6 +88,7 @@ def test_same_seed_same_files(tmp_path):
         simulate_eopatch(tmp_path / name, seed=seed, size=16, dates=3) for name, seed in (("a", 7), ("b", 7), ("c", 8))
     )
     names = [str(file.relative_to(first)) for file in first.rglob("*") if file.is_file()]
+    assert (first / "data/BANDS.npy.gz").read_bytes()[3:8] == bytes(5)  # no name and no time in the header
     assert filecmp.cmpfiles(first, second, names, shallow=False) == (names, [], [])
     assert not filecmp.cmp(first / "data/BANDS.npy.gz", other / "data/BANDS.npy.gz", shallow=False)
 
