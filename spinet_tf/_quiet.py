@@ -8,16 +8,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Silence the C++ start-up messages of a Keras backend; a user who sets TF_CPP_MIN_LOG_LEVEL sees all of them.
+    """Silence the C++ start-up messages of a Keras backend; a user who sets TF_CPP_MIN_LOG_LEVEL=0 sees all of them.
 
     Since 2.20 TensorFlow prints some before it reads that variable, so the file descriptor itself is turned away while
     the import runs. Python's exceptions and warnings are not affected.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    # TensorFlow reads it later, for messages such as a missing CUDA driver.
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
         yield
         return
-    # Inherited by worker processes, and read later for messages such as a missing CUDA driver.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)
     try:
