@@ -13,10 +13,11 @@ def quiet_import() -> Iterator[None]:
     Since 2.20 TensorFlow prints some before it reads that variable, so the file descriptor itself is turned away while
     the import runs. Python's exceptions and warnings are not affected.
     """
-    # TensorFlow reads it later, for messages such as a missing CUDA driver.
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1"):
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
         yield
         return
+    # TensorFlow reads it later, for messages such as a missing CUDA driver; it sets 1 itself where nobody has.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)
     try:

@@ -21,7 +21,8 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]
         overwrite: whether an existing file or folder may be replaced.
 
     Raises:
-        SpinetError: if `path` exists and `overwrite` is false, or the folder cannot be written.
+        SpinetError: if `path` exists and `overwrite` is false, or is a folder where a file was written or the other
+            way round, or the parent folder cannot be written.
 
     Example:
         with replacing("out/map.json") as temporary:
@@ -38,6 +39,9 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]
     try:
         temporary = folder / path.name
         yield temporary
+        if path.exists() and path.is_dir() != temporary.is_dir():
+            kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise SpinetError(f"{path} is a {kinds[0]}, and a {kinds[1]} would replace it. Choose another output.")
         if path.is_dir():
             # A folder cannot be renamed over a full one: move the old one aside first.
             path.rename(folder / "replaced")

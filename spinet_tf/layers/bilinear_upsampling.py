@@ -30,10 +30,15 @@ class BilinearUpsampling(keras.layers.Layer):
         self.scale = scale
 
     def call(self, x):
-        return _upsample(_upsample(x, self.scale, axis=1), self.scale, axis=2)
+        return upsample_bilinear(x, self.scale)
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}
+
+
+def upsample_bilinear(x, scale):
+    """What `BilinearUpsampling` does, as a function."""
+    return _upsample(_upsample(x, scale, axis=1), scale, axis=2)
 
 
 def _upsample(x, scale, axis):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from spinet_tf.layers.bilinear_upsampling import BilinearUpsampling
+from spinet_tf.layers.bilinear_upsampling import upsample_bilinear
 from spinet_tf.layers.frames import leaky_relu
 from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
 
@@ -61,8 +61,6 @@ class MultiResolutionFusion(keras.layers.Layer):
             keras.layers.Conv2D(filters, 3, padding="same", dtype=policy, name=f"exchange_{s}") for s in STRIDES
         ]
         self.exchange_norms = [MaskedBatchNormalization(dtype=policy, name=f"exchange_norm_{s}") for s in STRIDES]
-        self.down = {r: keras.layers.AveragePooling2D(r, dtype=policy, name=f"down_{r}") for r in STRIDES[1:]}
-        self.up = {r: BilinearUpsampling(r, dtype=policy, name=f"up_{r}") for r in STRIDES[1:]}
         # Logits in float32 under every policy: the loss needs them.
         self.projection = keras.layers.Conv2D(1, 1, dtype="float32", name="projection")
 
@@ -84,21 +82,23 @@ class MultiResolutionFusion(keras.layers.Layer):
         ]
         fused = []
         for to, convolution, norm in zip(STRIDES, self.exchanges, self.exchange_norms, strict=True):
-            met = [self._resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
+            met = [_resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
             fused.append(leaky_relu(norm(convolution(ops.concatenate(met, axis=-1)), training=training)))
-        full = [self._resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
+        full = [_resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
         return self.projection(ops.concatenate(full, axis=-1))[:, :height, :width]
-
-    def _resample(self, x, at, to):
-        if at == to:
-            return x
-        return self.up[at // to](x) if at > to else self.down[to // at](x)
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], 1)
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters}
+
+
+def _resample(x, at, to):
+    """Bring `x` from the scale of stride `at` to that of stride `to`."""
+    if at == to:
+        return x
+    return upsample_bilinear(x, at // to) if at > to else ops.average_pool(x, to // at, to // at)
 
 
 def _extend(x, multiple, axis):

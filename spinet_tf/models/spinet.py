@@ -12,7 +12,7 @@ from spinet_tf.layers import (
 )
 from spinet_tf.models.backbone import as_list, equivariant_backbone, frames_input
 
-FUSIONS = {"multi_resolution": MultiResolutionFusion, "plain": PlainFusion}
+FUSIONS: dict[str, type[keras.layers.Layer]] = {"multi_resolution": MultiResolutionFusion, "plain": PlainFusion}
 
 CONFIGURATIONS = {
     # Valsesia & Magli, IGARSS 2022, section 3.1.
