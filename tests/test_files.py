@@ -20,6 +20,7 @@ def test_a_file_appears_when_the_block_ends(tmp_path):
 def test_nothing_is_left_when_the_block_fails(tmp_path, error):
     path = tmp_path / "map.tif"
     path.write_text("before")
+
     def fail():
         with replacing(path) as temporary:
             temporary.write_text("half")
