@@ -47,7 +47,7 @@ def padded(samples, length, padding, rng):
 
 def graph(model, **call_arguments):
     """`model` as one graph for every batch, length, height and width."""
-    bands = model.inputs[0].shape[-1]
+    bands = model.input["images"].shape[-1]
     signature = {
         "images": tf.TensorSpec((None, None, None, None, bands), tf.float32),
         "frame_mask": tf.TensorSpec((None, None), tf.bool),

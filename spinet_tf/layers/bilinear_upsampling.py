@@ -1,15 +1,19 @@
 """Bilinear upsampling by a whole factor, for unknown heights and widths."""
 
 import keras
+import numpy as np
 from keras import ops
+
+from spinet_tf.layers.pixel_shuffle import shuffle_pixels
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
 class BilinearUpsampling(keras.layers.Layer):
     """Bilinear interpolation with half-pixel centres and clamped edges (align_corners=False).
 
-    `keras.layers.UpSampling2D` fails in graph mode when height and width are unknown; each of the `scale` output phases
-    is a fixed mix of a pixel and one neighbour, so slices do it everywhere.
+    `keras.layers.UpSampling2D` fails in graph mode when height and width are unknown. Each of the `scale` ** 2 output
+    pixels of an input pixel is a fixed mix of its 3x3 neighbourhood, so a depthwise convolution and a pixel shuffle do
+    it everywhere.
 
     Args:
         scale: how many times finer the output is.
@@ -38,19 +42,17 @@ class BilinearUpsampling(keras.layers.Layer):
 
 def upsample_bilinear(x, scale):
     """What `BilinearUpsampling` does, as a function."""
-    return _upsample(_upsample(x, scale, axis=1), scale, axis=2)
+    features = x.shape[-1]
+    x = ops.concatenate([x[:, :1], x, x[:, -1:]], axis=1)
+    x = ops.concatenate([x[:, :, :1], x, x[:, :, -1:]], axis=2)
+    # Feature by feature, the output pixels of each input pixel in rows: the order that a pixel shuffle takes.
+    kernel = np.tile(_mixes(scale), (1, 1, features, 1))
+    return shuffle_pixels(ops.depthwise_conv(x, ops.cast(kernel, x.dtype)), scale)
 
 
-def _upsample(x, scale, axis):
-    first, last = (slice(None),) * axis + (slice(0, 1),), (slice(None),) * axis + (slice(-1, None),)
-    body, rest = (slice(None),) * axis + (slice(1, None),), (slice(None),) * axis + (slice(0, -1),)
-    before = ops.concatenate([x[first], x[rest]], axis=axis)
-    after = ops.concatenate([x[body], x[last]], axis=axis)
-    phases = []
-    for phase in range(scale):
-        offset = (phase + 0.5) / scale - 0.5  # of this phase's centre from the input pixel's, in input pixels
-        neighbour = before if offset < 0 else after
-        phases.append((1 - abs(offset)) * x + abs(offset) * neighbour)
-    shape = list(ops.shape(x))
-    shape[axis] = shape[axis] * scale
-    return ops.reshape(ops.stack(phases, axis=axis + 1), shape)
+def _mixes(scale):
+    """How the 3x3 neighbourhood of an input pixel makes its scale x scale output pixels: (3, 3, 1, scale ** 2)."""
+    # Of an output pixel's centre from the input pixel's, in input pixels.
+    offsets = (np.arange(scale) + 0.5) / scale - 0.5
+    mixes = np.stack([np.maximum(-offsets, 0), 1 - np.abs(offsets), np.maximum(offsets, 0)])
+    return np.einsum("ai,bj->abij", mixes, mixes).reshape(3, 3, 1, scale**2)

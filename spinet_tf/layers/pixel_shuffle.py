@@ -41,11 +41,16 @@ class PixelShuffle(keras.layers.Layer):
             raise ValueError(f"Expected a multiple of {self.scale**2} features. Received: {x_shape[-1]}")
 
     def call(self, x):
-        batch, height, width, features = ops.shape(x)
-        s, channels = self.scale, features // self.scale**2
-        x = ops.reshape(x, (batch, height, width, channels, s, s))
-        x = ops.transpose(x, (0, 1, 4, 2, 5, 3))
-        return ops.reshape(x, (batch, height * s, width * s, channels))
+        return shuffle_pixels(x, self.scale)
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}
+
+
+def shuffle_pixels(x, scale):
+    """What `PixelShuffle` does, as a function."""
+    batch, height, width, features = ops.shape(x)
+    channels = features // scale**2
+    x = ops.reshape(x, (batch, height, width, channels, scale, scale))
+    x = ops.transpose(x, (0, 1, 4, 2, 5, 3))
+    return ops.reshape(x, (batch, height * scale, width * scale, channels))
