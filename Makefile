@@ -1,8 +1,13 @@
-# make install | demo | test | lint        everything is set up in .venv on first use
+# make install | demo | test | lint        each sets everything up in .venv on first use
 PYTHON ?= python3
 BIN := .venv/bin
+# The folder of EOPatches that the demo works on; simulated ones when empty.
+DATA ?=
+OUT ?= out/demo
 
-.PHONY: install test lint
+.ONESHELL:
+.SHELLFLAGS := -euc
+.PHONY: install demo test lint
 
 install: .venv/installed
 
@@ -10,6 +15,30 @@ install: .venv/installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,serving,train,dev]'
 	touch $@
+
+# The whole path by the commands that a user would type: scenes, training, score, SavedModel, map, map over gRPC.
+demo: install
+	@run() { printf '\n$$ %s\n' "$$*"; "$$@"; }
+	python=$(BIN)/python; data="$(DATA)"; out="$(OUT)"
+	if [ -z "$$data" ]; then
+	    data=$$out/scenes
+	    run $(BIN)/spinet synthesize $$data --count 6 --size 96 --dates 16 --seed 1 --overwrite
+	fi
+	run $$python -m training.train --config training/configs/demo.yaml --data "$$data" --output $$out/run --overwrite
+	run $$python -m training.evaluate --model $$out/run/best.keras --data "$$data" --output $$out/evaluation --overwrite
+	run $$python -m export.saved_model $$out/run/best.keras $$out/saved_model --overwrite
+	scene=$$(ls -d "$$data"/* | tail -n 1)
+	run $(BIN)/spinet predict "$$scene" --model $$out/run/best.keras -o $$out/map.tif --overwrite
+	printf '\n$$ %s\n' "$$python -m serving.server --model-dir $$out/saved_model --port 0 &"
+	$$python -m serving.server --model-dir $$out/saved_model --port 0 > $$out/server.log 2>&1 & server=$$!
+	trap 'kill $$server 2>/dev/null; wait $$server' EXIT
+	until grep -q '^serving' $$out/server.log; do kill -0 $$server || { cat $$out/server.log; exit 1; }; sleep 0.2; done
+	cat $$out/server.log
+	address=$$(sed -n 's/^serving .* on //p' $$out/server.log)
+	run $$python -m serving.predict "$$scene" --server $$address -o $$out/map_served.tif --overwrite
+	printf '\n'; cat $$out/evaluation/scores.md
+	printf '\nmap        %s\nserved map %s\npictures   %s\nmodel      %s\nSavedModel %s\n' \
+	    $$out/map.tif $$out/map_served.tif $$out/evaluation $$out/run/best.keras $$out/saved_model
 
 test: install
 	$(BIN)/python -m pytest
