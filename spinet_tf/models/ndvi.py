@@ -94,7 +94,7 @@ class NDVIThresholds:
             SpinetError: if no frame has a valid pixel.
         """
         ndvi = mean_ndvi(red, nir, valid, self.scale)
-        return (ndvi > self.low) & (ndvi <= self.high)
+        return (ndvi > np.float32(self.low)) & (ndvi <= np.float32(self.high))
 
 
 def mean_ndvi(red: np.ndarray, nir: np.ndarray, valid: np.ndarray, scale: int = 4) -> np.ndarray:
@@ -151,4 +151,5 @@ def mean_ndvi(red: np.ndarray, nir: np.ndarray, valid: np.ndarray, scale: int = 
 
 def _histogram(ndvi: np.ndarray) -> np.ndarray:
     """How many values lie in each interval (edge before, edge]."""
-    return np.bincount(np.searchsorted(_EDGES, ndvi, side="left"), minlength=len(_EDGES))
+    # In float32, as predictions are compared.
+    return np.bincount(np.searchsorted(_EDGES.astype("float32"), ndvi, side="left"), minlength=len(_EDGES))

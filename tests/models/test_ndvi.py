@@ -94,6 +94,15 @@ def test_fit_finds_the_best_of_all_thresholds(rng):
     assert best > 0.4
 
 
+def test_fit_and_predict_agree_about_values_on_a_threshold():
+    ndvi = np.array([[0.499, 0.5, 0.501, 0.502]])
+    label = np.array([[0, 1, 1, 0]], "uint8")
+    arrays = (1 - ndvi)[None], (1 + ndvi)[None], np.ones((1, 1, 4), bool)
+    baseline = NDVIThresholds(scale=1).fit([(*arrays, label)])
+    assert (baseline.low, baseline.high) == (0.499, 0.501)
+    np.testing.assert_array_equal(baseline.predict(*arrays), label)
+
+
 def test_fit_leaves_out_unknown_pixels(scene):
     red, nir, valid = scene
     label = (mean_ndvi(red, nir, valid) > 0.1).astype("uint8")
