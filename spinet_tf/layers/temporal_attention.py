@@ -55,9 +55,7 @@ class TemporalAttention(FrameLayer):
         batch, time, height, width, features = ops.shape(x)
         x = mask_frames(x, mask)
         x = ops.transpose(ops.reshape(x, (batch, time, height * width, features)), (0, 2, 1, 3))
-        # The projections are products of two matrices: the fastest form on every backend.
-        projected = self.query_key_value(ops.reshape(x, (-1, features)))
-        query, key, value = (self._split_heads(part, x) for part in ops.split(projected, 3, axis=-1))
+        query, key, value = (self._split_heads(projected, x) for projected in self._project(x))
 
         scores = ops.matmul(query / math.sqrt(features // self.heads), ops.swapaxes(key, -1, -2))
         weights = self._softmax(scores, mask)
@@ -71,6 +69,14 @@ class TemporalAttention(FrameLayer):
         if return_attention_scores:
             return y, ops.mean(weights, axis=2) if self.heads > 1 else weights
         return y
+
+    def _project(self, x):
+        """Query, key and value, each (batch * pixels * time, features)."""
+        # Products of two matrices are the fastest form on every backend, and weights are cheaper to split than outputs.
+        x = ops.reshape(x, (-1, x.shape[-1]))
+        kernels = ops.split(self.query_key_value.kernel, 3, axis=-1)
+        biases = ops.split(self.query_key_value.bias, 3)
+        return [ops.matmul(x, kernel) + bias for kernel, bias in zip(kernels, biases, strict=True)]
 
     def _split_heads(self, projected, sequences):
         """(batch * pixels * time, features) -> (batch, pixels, [heads,] time, features / heads)."""
