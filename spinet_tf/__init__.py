@@ -11,10 +11,12 @@ from spinet_tf import interop, layers, losses, metrics, models
 from spinet_tf._version import __version__
 from spinet_tf.bands import BANDS
 from spinet_tf.errors import SpinetError
-from spinet_tf.models import PIUnet, SPInet
+from spinet_tf.models import RAMS, HighResNet, PIUnet, SPInet
 
 __all__ = [
     "BANDS",
+    "RAMS",
+    "HighResNet",
     "PIUnet",
     "SPInet",
     "SpinetError",

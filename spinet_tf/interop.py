@@ -1,6 +1,6 @@
-"""Weights published for PyTorch, into Keras variables."""
+"""Published weights, into Keras variables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -8,7 +8,7 @@ import numpy as np
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.layers import TEFA, TERN, EquivariantUnit, TemporalAttention
-from spinet_tf.models import PIUnet
+from spinet_tf.models import RAMS, HighResNet, PIUnet
 
 # A counter that PyTorch keeps in every BN layer and nothing here needs.
 IGNORED = "num_batches_tracked"
@@ -34,28 +34,70 @@ def load_piunet_weights(layer_or_model, state_dict):
     Reference:
         https://github.com/diegovalsesia/piunet, Code/piunet/model.py.
     """
+    if not layer_or_model.built:
+        raise SpinetError(f"Expected a built layer. {layer_or_model.name!r} is not: call it once first.")
+    _load(layer_or_model.name, piunet_variables(layer_or_model), state_dict, to_keras)
+
+
+def load_highresnet_weights(model: HighResNet, state_dict):
+    """Copy weights of the published HighRes-net code into a `HighResNet`.
+
+    Args:
+        model: the model to fill, of as many bands, filters and blocks, and of the same scale.
+        state_dict: as for `load_piunet_weights`.
+
+    Raises:
+        SpinetError: as `load_piunet_weights` does.
+
+    Reference:
+        https://github.com/ServiceNow/HighRes-net, src/DeepNetworks/HRNet.py.
+    """
+    _load(model.name, _highresnet(model), state_dict, to_keras)
+
+
+def load_rams_weights(model: RAMS, state_dict):
+    """Copy weights of the published RAMS code into a `RAMS`.
+
+    Args:
+        model: the model to fill, of as many bands, filters, blocks and frames, and of the same scale.
+        state_dict: a mapping of names by role to arrays, or the path of an .npz file of them. Each weight-normalised
+            convolution has three: NAME.v (height, width, [time,] in, out), NAME.g and NAME.bias (out). The convolutions
+            are head, body, up, global.up and reduceK.conv, and the blocks rfabK, reduceK and global have conv0, conv1,
+            squeeze and excite, as in rfab0.conv0.
+
+    Raises:
+        SpinetError: as `load_piunet_weights` does.
+
+    Reference:
+        https://github.com/EscVM/RAMS, utils/network.py.
+    """
+    _load(model.name, _rams(model), state_dict, _time_first)
+
+
+def _load(
+    owner: str,
+    targets: Iterable[tuple[str, keras.Variable]],
+    state_dict,
+    to_layout: Callable[[np.ndarray], np.ndarray],
+):
+    """Assign every array of `state_dict`, in Keras' layout, to the variable of its name; all of them or none."""
     state = state_dict if isinstance(state_dict, Mapping) else _read(Path(state_dict))
     state = {name: np.asarray(array) for name, array in state.items() if not name.endswith(IGNORED)}
-    if not layer_or_model.built:
-        raise SpinetError(
-            f"Expected a built layer. {layer_or_model.name!r} is not: call it once before loading weights."
-        )
-    targets = dict(piunet_variables(layer_or_model))
-
-    problems = [f"missing: {name}" for name in targets.keys() - state.keys()]
-    problems += [f"unknown: {name}" for name in state.keys() - targets.keys()]
+    variables = dict(targets)
+    problems = [f"missing: {name}" for name in variables.keys() - state.keys()]
+    problems += [f"unknown: {name}" for name in state.keys() - variables.keys()]
     values = {}
-    for name in targets.keys() & state.keys():
-        values[name] = to_keras(state[name])
-        if values[name].shape != tuple(targets[name].shape):
-            problems.append(
-                f"misshapen: {name}, expected {targets[name].shape} in Keras' layout, received {values[name].shape}"
-            )
+    for name in variables.keys() & state.keys():
+        value, expected = to_layout(state[name]), tuple(variables[name].shape)
+        # One slope for all features is an array of one number, whatever its rank.
+        values[name] = value.reshape(expected) if value.size == np.prod(expected) == 1 else value
+        if values[name].shape != expected:
+            problems.append(f"misshapen: {name}, expected {expected} in Keras' layout, received {value.shape}")
     if problems:
         listed = "\n  ".join(sorted(problems))
-        raise SpinetError(f"These weights do not fit {layer_or_model.name!r}:\n  {listed}")
+        raise SpinetError(f"These weights do not fit {owner!r}:\n  {listed}")
     for name, value in values.items():
-        targets[name].assign(value)
+        variables[name].assign(value)
 
 
 def piunet_variables(layer_or_model) -> Iterator[tuple[str, keras.Variable]]:
@@ -85,6 +127,11 @@ def to_keras(array: np.ndarray) -> np.ndarray:
     if array.ndim == 3:  # A 1D convolution of size 1 along time is a dense layer per frame.
         array = array[:, :, 0]
     return np.moveaxis(array, (0, 1), (-1, -2)) if array.ndim > 1 else array
+
+
+def _time_first(array: np.ndarray) -> np.ndarray:
+    """A kernel (height, width, time, in, out) as (time, height, width, in, out); anything else as it is."""
+    return np.moveaxis(array, 2, 0) if array.ndim == 5 else array
 
 
 def _read(path: Path) -> Mapping:
@@ -153,3 +200,52 @@ def _piunet(model):
     yield from _dense("conv_d2s_sigma", model.get_layer("scale_convolution"))
     yield from _norm("norm_sigma", model.get_layer("scale_norm"))
     yield from _dense("conv_out_sigma", model.get_layer("log_scale"))
+
+
+def _slope(prefix, layer):
+    yield f"{prefix}.weight", layer.alpha
+
+
+def _residual(prefix, block):
+    for n, (convolution, activation) in enumerate(zip(block.convolutions, block.activations, strict=True)):
+        yield from _dense(f"{prefix}.block.{2 * n}", convolution)
+        yield from _slope(f"{prefix}.block.{2 * n + 1}", activation)
+
+
+def _highresnet(model):
+    encoder, fusion = model.get_layer("encoder"), model.get_layer("fusion")
+    yield from _dense("encode.init_layer.0", encoder.first)
+    yield from _slope("encode.init_layer.1", encoder.first_activation)
+    for n, block in enumerate(encoder.residuals):
+        yield from _residual(f"encode.res_layers.{n}", block)
+    yield from _dense("encode.final.0", encoder.last)
+    yield from _residual("fuse.fuse.0", fusion.residual)
+    yield from _dense("fuse.fuse.1", fusion.convolution)
+    yield from _slope("fuse.fuse.2", fusion.activation)
+    yield from _dense("decode.deconv.0", model.get_layer("upsampling"))
+    yield from _slope("decode.deconv.1", model.get_layer("upsampling_activation"))
+    yield from _dense("decode.final", model.get_layer("projection"))
+
+
+def _weight_norm(prefix, layer):
+    yield f"{prefix}.v", layer.direction
+    yield f"{prefix}.g", layer.length
+    yield f"{prefix}.bias", layer.bias
+
+
+def _feature_attention(prefix, block):
+    yield from _weight_norm(f"{prefix}.conv0", block.convolution_1)
+    yield from _weight_norm(f"{prefix}.conv1", block.convolution_2)
+    yield from _weight_norm(f"{prefix}.squeeze", block.gate_1)
+    yield from _weight_norm(f"{prefix}.excite", block.gate_2)
+
+
+def _rams(model):
+    for name, layer in (("head", "head"), ("body", "body"), ("up", "up"), ("global.up", "global_up")):
+        yield from _weight_norm(name, model.get_layer(layer))
+    for n in range(model.blocks):
+        yield from _feature_attention(f"rfab{n}", model.get_layer(f"rfab_{n}"))
+    for n in range((model.frames - 1) // 2 - 1):
+        yield from _feature_attention(f"reduce{n}", model.get_layer(f"reduce_{n}_rfab"))
+        yield from _weight_norm(f"reduce{n}.conv", model.get_layer(f"reduce_{n}"))
+    yield from _feature_attention("global", model.get_layer("global_rtab"))

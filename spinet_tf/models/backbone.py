@@ -2,6 +2,7 @@
 
 import keras
 
+from spinet_tf.bands import BANDS
 from spinet_tf.layers import TEFA, EquivariantUnit, ReflectanceNormalization
 from spinet_tf.layers.frames import NEGATIVE_SLOPE
 
@@ -44,3 +45,12 @@ def equivariant_backbone(inputs, filters, tefa_blocks, bottleneck, heads, mean, 
 def as_list(values):
     """Per-band numbers as a list of floats for a config, None as it is."""
     return None if values is None else [float(value) for value in values]
+
+
+def band_names(bands):
+    """The names behind the `bands` argument of a model; None for a number other than 12."""
+    if isinstance(bands, int):
+        return BANDS if bands == len(BANDS) else None
+    if len(set(bands)) != len(bands):
+        raise ValueError(f"Expected distinct band names. Received: {list(bands)}")
+    return tuple(bands)

@@ -2,7 +2,6 @@
 
 import keras
 
-from spinet_tf.bands import BANDS
 from spinet_tf.layers import (
     TERN,
     MultiResolutionFusion,
@@ -10,7 +9,7 @@ from spinet_tf.layers import (
     PlainFusion,
     TemporalMean,
 )
-from spinet_tf.models.backbone import as_list, equivariant_backbone, frames_input
+from spinet_tf.models.backbone import as_list, band_names, equivariant_backbone, frames_input
 
 FUSIONS: dict[str, type[keras.layers.Layer]] = {"multi_resolution": MultiResolutionFusion, "plain": PlainFusion}
 
@@ -83,7 +82,7 @@ class SPInet(keras.Model):
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"Expected fusion to be one of {sorted(FUSIONS)}. Received: {fusion!r}")
-        band_names = _band_names(bands)
+        names = band_names(bands)
         dtype = keras.dtype_policies.get(dtype)
 
         # === Functional model ===
@@ -108,7 +107,7 @@ class SPInet(keras.Model):
         self.mean = mean
         self.std = std
         self.policy = dtype
-        self.band_names = band_names
+        self.band_names = names
 
     @classmethod
     def named(cls, configuration, **overrides):
@@ -138,11 +137,3 @@ class SPInet(keras.Model):
             "dtype": self.policy.name,
             "name": self.name,
         }
-
-
-def _band_names(bands):
-    if isinstance(bands, int):
-        return BANDS if bands == len(BANDS) else None
-    if len(set(bands)) != len(bands):
-        raise ValueError(f"Expected distinct band names. Received: {list(bands)}")
-    return tuple(bands)
