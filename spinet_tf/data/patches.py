@@ -140,39 +140,40 @@ def random_patch(
     )
 
 
-def grid_patches(scene: xr.Dataset, size: int, choose: Callable[[np.ndarray], np.ndarray]):
-    """Yield the windows that cover a `labelled` scene, each label pixel counted once.
+def grid_windows(scene: xr.Dataset, size: int) -> list[tuple[int, int, np.ndarray]]:
+    """The windows that cover a `labelled` scene, each label pixel counted once.
 
     Where the size does not divide the scene, the last windows lie against its edge, and pixels of their overlap with
-    the ones before weigh 0. Windows in which nothing counts are left out.
+    the ones before weigh 0. Windows in which no ground was seen or nothing counts are left out.
 
     Args:
         scene: what `labelled` returns.
         size: height and width, in pixels of the images.
-        choose: as in `cut_patch`.
 
-    Yields:
-        Patches, row by row.
+    Returns:
+        (first row, first column, weight as in `Patch`) of each window, row by row.
 
     Raises:
         SpinetError: if the scene is smaller than the patch.
 
     Example:
-        patches = list(grid_patches(scene, 32, choose_frames))
+        for row, column, weight in grid_windows(scene, 32):
+            patch = cut_patch(scene, row, column, 32, choose_frames)._replace(weight=weight)
     """
     require_size(scene, size)
     scale = label_scale(scene)
+    seen = scene["valid"].variable.any("time").to_numpy()
+    windows = []
     for y in range(0, scene.sizes["y"], size):
         for x in range(0, scene.sizes["x"], size):
             row, column = min(y, scene.sizes["y"] - size), min(x, scene.sizes["x"] - size)
-            patch = cut_patch(scene, row, column, size, choose)
-            if patch is None:
-                continue
-            weight = patch.weight.copy()
+            fine = np.s_[scale * row : scale * (row + size), scale * column : scale * (column + size)]
+            weight = scene["weight"].to_numpy()[fine].copy()
             weight[: scale * (y - row)] = 0
             weight[:, : scale * (x - column)] = 0
-            if weight.any():
-                yield patch._replace(weight=weight)
+            if weight.any() and seen[row : row + size, column : column + size].any():
+                windows.append((row, column, weight[..., None]))
+    return windows
 
 
 def turn(patch: Patch, symmetry: int) -> Patch:

@@ -10,7 +10,17 @@ import xarray as xr
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.frames import Method, choose_frames
-from spinet_tf.data.patches import Patch, Weights, grid_patches, label_scale, labelled, random_patch, require_size, turn
+from spinet_tf.data.patches import (
+    Patch,
+    Weights,
+    cut_patch,
+    grid_windows,
+    label_scale,
+    labelled,
+    random_patch,
+    require_size,
+    turn,
+)
 from spinet_tf.errors import SpinetError
 
 # A scene, or a function that opens it when its turn comes.
@@ -113,10 +123,10 @@ def validation_dataset(
         memory: as for `training_dataset`.
 
     Returns:
-        A dataset as `training_dataset` returns, finite.
+        A dataset as `training_dataset` returns, finite and of known length.
 
     Raises:
-        SpinetError: as for `training_dataset`.
+        SpinetError: if there are no scenes, or one cannot be used; all are opened at once.
 
     Example:
         model.evaluate(validation_dataset([open_scene("eopatch-902")], bands=model.band_names))
@@ -127,9 +137,15 @@ def validation_dataset(
 
     def patches() -> Iterator[Patch]:
         for number in range(len(scenes)):
-            yield from grid_patches(store[number], patch, choose)
+            scene = store[number]
+            for row, column, weight in grid_windows(scene, patch):
+                cut = cut_patch(scene, row, column, patch, choose)
+                if cut is not None:
+                    yield cut._replace(weight=weight)
 
-    return _batches(store.dataset(patches, patch), batch)
+    # Keras warns about data that ends without having said when.
+    count = sum(len(grid_windows(store[number], patch)) for number in range(len(scenes)))
+    return _batches(store.dataset(patches, patch).apply(tf.data.experimental.assert_cardinality(count)), batch)
 
 
 def ragged_batch(series: Sequence[np.ndarray]) -> tf.RaggedTensor:

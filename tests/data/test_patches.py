@@ -6,7 +6,7 @@ import xarray as xr
 
 from spinet_tf.data.ai4eo import label_weights
 from spinet_tf.data.frames import choose_frames
-from spinet_tf.data.patches import cut_patch, grid_patches, label_scale, labelled, random_patch, turn
+from spinet_tf.data.patches import cut_patch, grid_windows, label_scale, labelled, random_patch, turn
 from spinet_tf.errors import SpinetError
 from tests.labelled import labelled_scene
 
@@ -129,20 +129,19 @@ def test_a_scene_without_a_usable_place():
 
 def test_the_grid_counts_each_known_pixel_once():
     scene = labelled(labelled_scene(12, 10), weights="ai4eo")
-    patches = list(grid_patches(scene, 5, every))
-    assert len(patches) == 3 * 2
-    assert sum(patch.weight.sum() for patch in patches) == pytest.approx(float(scene["weight"].sum()))
-    # The last row of windows covers rows 7 to 11, of which 7 to 9 were covered before.
-    np.testing.assert_array_equal(patches[4].label[..., 0], scene["label"].values[28:48, :20])
-    assert not patches[4].weight[:12].any()
-    np.testing.assert_array_equal(patches[4].weight[12:, :, 0], scene["weight"].values[40:48, :20])
+    windows = grid_windows(scene, 5)
+    assert [window[:2] for window in windows] == [(0, 0), (0, 5), (5, 0), (5, 5), (7, 0), (7, 5)]
+    total = np.zeros((48, 40), "float32")
+    for row, column, weight in windows:
+        total[4 * row : 4 * row + 20, 4 * column : 4 * column + 20] += weight[..., 0]
+    np.testing.assert_array_equal(total, scene["weight"])
 
 
 def test_the_grid_leaves_out_windows_in_which_nothing_counts():
     scene = labelled(labelled_scene(10, 10))
     scene["valid"][:, :5, 5:] = False
     scene["weight"][20:, :20] = 0
-    assert len(list(grid_patches(scene, 5, every))) == 2
+    assert [window[:2] for window in grid_windows(scene, 5)] == [(0, 0), (5, 5)]
 
 
 @pytest.mark.parametrize("symmetry", range(8))
@@ -166,10 +165,10 @@ def test_the_eight_symmetries_differ():
     np.testing.assert_array_equal(turn(patch, 0).images, patch.images)
 
 
-@pytest.mark.parametrize("cut", [grid_patches, lambda *args: random_patch(*args, np.random.default_rng(0))])
+@pytest.mark.parametrize("cut", [grid_windows, lambda *args: random_patch(*args, every, np.random.default_rng(0))])
 def test_patch_larger_than_the_scene(cut):
     with pytest.raises(SpinetError, match=r"at most 10 pixels.*made \(12x10\).*Received: 11"):
-        list(cut(labelled(labelled_scene(12, 10)), 11, every))
+        cut(labelled(labelled_scene(12, 10)), 11)
 
 
 def test_works_on_a_scene_with_coordinates():

@@ -108,6 +108,7 @@ def test_scenes_are_opened_again_only_beyond_the_memory_allowed(memory):
 def test_validation_covers_each_scene_once():
     scenes = [labelled_scene(12, 10, seed=1), labelled_scene(9, 11, seed=2)]
     dataset = validation_dataset(scenes, patch=5, batch=4)
+    assert dataset.cardinality() == 3
     first, again = take(dataset, -1), take(dataset, -1)
     assert [len(label) for _, label, _ in first] == [4, 4, 4]
     assert sum(weight.sum() for _, _, weight in first) == sum((scene["label"].values != 255).sum() for scene in scenes)

@@ -1,0 +1,213 @@
+"""What a training run is made of: a YAML file, checked before anything is computed."""
+
+import contextlib
+import dataclasses
+import difflib
+import os
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from spinet_tf.bands import BANDS
+from spinet_tf.data.frames import Method
+from spinet_tf.data.patches import Weights
+from spinet_tf.errors import SpinetError
+from spinet_tf.files import replacing
+from spinet_tf.models.spinet import CONFIGURATIONS, FUSIONS
+
+
+class _UnfitError(Exception):
+    """A value that a setting does not take; the message says what it takes."""
+
+
+Reader = Callable[[Any], Any]
+
+
+def _whole(low: int) -> Reader:
+    def read(value):
+        if type(value) is not int or value < low:
+            raise _UnfitError(f"a whole number of {low} or more")
+        return value
+
+    return read
+
+
+def _number(low: float, high: float = float("inf"), low_included: bool = True) -> Reader:
+    def read(value):
+        if isinstance(value, str):
+            # YAML takes 1e-4, without a point, for text.
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        if not fits or (value == low and not low_included):
+            above = f"from {low}" if low_included else f"above {low}"
+            raise _UnfitError(f"a number {above}" + (f" to {high}" if high < float("inf") else ""))
+        return float(value)
+
+    return read
+
+
+def _one_of(*choices: str) -> Reader:
+    def read(value):
+        if value not in choices:
+            nearest = difflib.get_close_matches(str(value), choices, n=1)
+            raise _UnfitError(f"one of {', '.join(choices)}" + (f" (did you mean {nearest[0]!r}?)" if nearest else ""))
+        return value
+
+    return read
+
+
+def _yes_or_no(value):
+    if not isinstance(value, bool):
+        raise _UnfitError("true or false")
+    return value
+
+
+def _band_names(value):
+    names = isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value)
+    if not names or len(set(value)) < len(value):
+        raise _UnfitError(f"a list of different band names such as [{', '.join(BANDS[1:4])}]")
+    return tuple(value)
+
+
+def _count_or_names(value):
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    if type(value) is not int or value < 1:
+        raise _UnfitError("a whole number of 1 or more, or a list of names of scenes")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the network: a named configuration of `SPInet`, and what differs from it."""
+
+    configuration: Annotated[str, _one_of(*CONFIGURATIONS)] = "small"
+    filters: Annotated[int | None, _whole(1)] = None
+    tefa_blocks: Annotated[int | None, _whole(0)] = None
+    bottleneck: Annotated[int | None, _whole(1)] = None
+    heads: Annotated[int | None, _whole(1)] = None
+    fusion: Annotated[str | None, _one_of(*FUSIONS)] = None
+
+    def overrides(self) -> dict[str, Any]:
+        """The arguments of `SPInet.named` that this configuration gives besides the name."""
+        given = dataclasses.asdict(self)
+        del given["configuration"]
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides what a training run gives, but for the data.
+
+    Attributes:
+        model: sizes of the network.
+        bands: names of the bands that the network sees; None for all bands of the first scene.
+        patch: height and width of a patch in pixels of the images; less where the scenes are smaller.
+        batch: patches in a batch.
+        steps: batches in an epoch.
+        epochs: after each, the model is scored on the validation scenes and saved.
+        learning_rate: Adam's, at the start.
+        decay: whether the learning rate falls to 0 over the run, along half a cosine.
+        frames: which frames of a training patch are taken, see `spinet_tf.data.choose_frames`. To validate, all with at
+            most `max_cloud` are.
+        frame_count: how many frames "clearest" and "random" take.
+        max_cloud: the cloudy fraction of a frame allowed.
+        weights: what label pixels weigh in the loss, see `spinet_tf.data.patches.labelled`.
+        augment: whether patches are flipped and rotated.
+        split: "scenes" trains on some scenes and validates on others; "rows" trains on the upper half of every scene
+            and validates on the lower; "auto" is "scenes" where there are two or more.
+        validation_scenes: how many scenes, the last ones by name, or which, validate with the split by scenes.
+        precision: "float32", or "mixed_bfloat16", faster on recent processors.
+        seed: seed of everything random.
+    """
+
+    model: ModelConfig = ModelConfig()
+    bands: Annotated[tuple[str, ...] | None, _band_names] = None
+    patch: Annotated[int, _whole(2)] = 32
+    batch: Annotated[int, _whole(1)] = 8
+    steps: Annotated[int, _whole(1)] = 100
+    epochs: Annotated[int, _whole(1)] = 60
+    learning_rate: Annotated[float, _number(0, low_included=False)] = 1e-4
+    decay: Annotated[bool, _yes_or_no] = False
+    frames: Annotated[Method, _one_of(*get_args(Method))] = "random"
+    frame_count: Annotated[int, _whole(1)] = 20
+    max_cloud: Annotated[float, _number(0, 1)] = 0.25
+    weights: Annotated[Weights, _one_of(*get_args(Weights))] = "uniform"
+    augment: Annotated[bool, _yes_or_no] = True
+    split: Annotated[str, _one_of("auto", "scenes", "rows")] = "auto"
+    validation_scenes: Annotated[int | tuple[str, ...], _count_or_names] = 1
+    precision: Annotated[str, _one_of("float32", "mixed_bfloat16")] = "float32"
+    seed: Annotated[int, _whole(0)] = 0
+
+
+def load_config(path: str | os.PathLike) -> Config:
+    """Read and check a YAML configuration.
+
+    Args:
+        path: the file. Settings that it leaves out have the defaults of `Config`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        SpinetError: if the file cannot be read, or a key is unknown, or a value has the wrong type or range. The
+            message names the key and, for an unknown one, the nearest that exists.
+
+    Example:
+        config = load_config("training/configs/demo.yaml")
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpinetError(f"Cannot read the configuration {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise SpinetError(f"{path} is not YAML: {error}") from error
+    return _read(Config, {} if content is None else content, str(path))
+
+
+def save_config(config: Config, path: str | os.PathLike) -> None:
+    """Write a configuration with all its settings, so that `load_config` gives it again."""
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False), encoding="utf-8")
+
+
+def _read(cls: type, content: Any, where: str) -> Any:
+    if not isinstance(content, Mapping):
+        raise SpinetError(f"{where}: expected keys and values. Received: {_described(content)}")
+    kinds = get_type_hints(cls, include_extras=True)
+    values = {}
+    for key, value in content.items():
+        if key not in kinds:
+            nearest = difflib.get_close_matches(str(key), kinds, n=1, cutoff=0)[0]
+            raise SpinetError(f"{where}: unknown key {key!r}. Did you mean {nearest!r}? Known keys: {', '.join(kinds)}")
+        kind = kinds[key]
+        if get_origin(kind) is not Annotated:
+            values[key] = _read(kind, value, f"{where}: {key}")
+            continue
+        base, read = get_args(kind)
+        if value is None and types.NoneType in get_args(base):
+            values[key] = None
+            continue
+        try:
+            values[key] = read(value)
+        except _UnfitError as unfit:
+            raise SpinetError(f"{where}: {key}: expected {unfit}. Received: {_described(value)}") from None
+    return cls(**values)
+
+
+def _described(value: Any) -> str:
+    kinds = {str: "text", bool: "true or false", type(None): "nothing", list: "a list", dict: "keys and values"}
+    kind = kinds.get(type(value))
+    return repr(value) + (f" ({kind})" if kind else "")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML has."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,92 @@
+"""One look at every scene before training: can it be used, and how bright are its bands?"""
+
+import dataclasses
+
+import numpy as np
+import xarray as xr
+
+from spinet_tf.bands import QUANTIFICATION
+from spinet_tf.data.patches import label_scale, labelled
+from spinet_tf.data.scene import require_valid_frames
+from spinet_tf.errors import SpinetError
+from spinet_tf.progress import track
+from training.config import Config
+from training.split import Split
+
+# One digital number: no band varies less.
+_LEAST_STD = 1 / QUANTIFICATION
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What training needs to know about the scenes.
+
+    Attributes:
+        bands: names of the bands, in the model's order.
+        scale: how many times finer labels are than images.
+        smallest: the smallest side of any part, in pixels of the images.
+        mean: of each band over the valid pixels of the training parts, reflectance.
+        std: standard deviation, likewise.
+    """
+
+    bands: tuple[str, ...]
+    scale: int
+    smallest: int
+    mean: list[float]
+    std: list[float]
+
+
+def survey_scenes(split: Split, config: Config) -> Survey:
+    """Open every scene once: check that it can be used, and measure the bands of those that train.
+
+    Args:
+        split: what trains and what validates. Nothing that validates enters the statistics.
+        config: names the bands and the weights.
+
+    Returns:
+        What was found.
+
+    Raises:
+        SpinetError: if a scene lacks a label, a band or a valid frame, or labels are not equally fine everywhere.
+    """
+    bands = config.bands
+    sides, scales = [], []
+    moments = _Moments()
+    parts = [*split.training, *split.validation]
+    for number, part in enumerate(track(parts, "Looking at the scenes", len(parts))):
+        scene = labelled(part(), bands, config.weights)
+        require_valid_frames(scene)
+        bands = tuple(map(str, scene["band"].values))
+        sides += [scene.sizes["y"], scene.sizes["x"]]
+        scales.append(label_scale(scene))
+        if scales[-1] != scales[0]:
+            raise SpinetError(
+                f"Expected labels {scales[0]} times finer than images, as in {parts[0].path.stem}. "
+                f"{scene.attrs['name']}: {scales[-1]} times"
+            )
+        if number < len(split.training):
+            moments.add(scene)
+    mean, std = moments.result()
+    return Survey(bands or (), scales[0], min(sides), mean, std)
+
+
+class _Moments:
+    """Mean and standard deviation of the bands over valid pixels, one frame in memory at a time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: np.ndarray | float = 0.0
+        self.squares: np.ndarray | float = 0.0
+
+    def add(self, scene: xr.Dataset) -> None:
+        bands, valid = scene["bands"].variable, scene["valid"].to_numpy()
+        for frame in np.flatnonzero(valid.any(axis=(1, 2))):
+            values = bands[frame].to_numpy()[:, valid[frame]] / QUANTIFICATION
+            self.count += values.shape[1]
+            self.total = self.total + values.sum(axis=1)
+            self.squares = self.squares + np.square(values).sum(axis=1)
+
+    def result(self) -> tuple[list[float], list[float]]:
+        mean = self.total / self.count
+        variance = np.maximum(self.squares / self.count - np.square(mean), 0)
+        return np.asarray(mean).tolist(), np.maximum(np.sqrt(variance), _LEAST_STD).tolist()
