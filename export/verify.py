@@ -7,8 +7,9 @@ import numpy as np
 from serving.session import SavedModelSession
 from spinet_tf.inference.engine import Engine
 
-# In probability; float32 sums taken in another order differ by some 1e-7.
-TOLERANCE = 1e-5
+# In probability. Float32 sums taken in another order differ by some 1e-7 at first, but trained networks on the pure noise
+# shown here, far from any image, have been seen to make 2e-5 of it.
+TOLERANCE = 1e-4
 
 # (num_frames, height, width): one sample and several, one frame and many, even sizes and odd, one pixel.
 REQUESTS = [((3,), 8, 8), ((1, 4, 2), 7, 10), ((2, 5), 1, 13), ((11,), 9, 6)]
