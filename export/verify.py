@@ -7,7 +7,7 @@ import numpy as np
 from serving.session import SavedModelSession
 from spinet_tf.inference.engine import Engine
 
-# In probability. Float32 sums taken in another order differ by some 1e-7 at first, but trained networks on the pure noise
+# In probability. Float32 sums taken in another order differ by some 1e-7 at first, but trained networks on the noise
 # shown here, far from any image, have been seen to make 2e-5 of it.
 TOLERANCE = 1e-4
 
