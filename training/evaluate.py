@@ -15,7 +15,7 @@ import xarray as xr
 from rich.console import Console
 
 from spinet_tf.data.patches import labelled
-from spinet_tf.data.scene import find_scenes
+from spinet_tf.data.scene import find_scenes, select_bands
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
 from spinet_tf.inference.engine import KerasEngine
@@ -102,7 +102,7 @@ def ndvi_inputs(scene: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         season = scene.isel(time=np.flatnonzero(scene["time"].dt.month.isin(SEASON)))
         if season["valid"].any():
             scene = season
-    red, nir = scene["bands"].sel(band=["B04", "B08"]).transpose("band", ...).to_numpy()
+    red, nir = select_bands(scene, ["B04", "B08"])["bands"].transpose("band", ...).to_numpy()
     return red, nir, scene["valid"].to_numpy(), scene["label"].to_numpy()
 
 
