@@ -74,6 +74,7 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False) -> 
     )
     save_config(config, output / "config.yaml")
     saver = SaveBestAndLast(output)
+    saver.set_model(model)
     callbacks = [
         Forecast(config.steps * config.epochs),
         keras.callbacks.TerminateOnNaN(),
