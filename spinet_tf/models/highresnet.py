@@ -62,7 +62,7 @@ class HighResNet(keras.Model):
         **kwargs,
     ):
         names = band_names(bands)
-        dtype = keras.dtype_policies.get(dtype)
+        dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
         inputs = frames_input(bands if isinstance(bands, int) else len(bands))
@@ -95,7 +95,7 @@ class HighResNet(keras.Model):
             "max_frames": self.max_frames,
             "mean": as_list(self.mean),
             "std": as_list(self.std),
-            "dtype": self.policy.name,
+            "dtype": self.policy,
             "name": self.name,
         }
 

@@ -42,7 +42,7 @@ class PIUnet(keras.Model):
     """
 
     def __init__(self, scale=3, filters=42, tefa_blocks=16, bottleneck=5, heads=1, dtype=None, name="piunet", **kwargs):
-        dtype = keras.dtype_policies.get(dtype)
+        dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
         inputs = frames_input(bands=1)
@@ -83,6 +83,6 @@ class PIUnet(keras.Model):
             "tefa_blocks": self.tefa_blocks,
             "bottleneck": self.bottleneck,
             "heads": self.heads,
-            "dtype": self.policy.name,
+            "dtype": self.policy,
             "name": self.name,
         }

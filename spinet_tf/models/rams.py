@@ -64,7 +64,7 @@ class RAMS(keras.Model):
         if frames < 3 or frames % 2 == 0:
             raise ValueError(f"Expected an odd number of frames, at least 3. Received: {frames}")
         names = band_names(bands)
-        dtype = keras.dtype_policies.get(dtype)
+        dtype = keras.dtype_policies.get(dtype).name
         count = bands if isinstance(bands, int) else len(bands)
 
         # === Functional model ===
@@ -120,7 +120,7 @@ class RAMS(keras.Model):
             "frames": self.frames,
             "mean": as_list(self.mean),
             "std": as_list(self.std),
-            "dtype": self.policy.name,
+            "dtype": self.policy,
             "name": self.name,
         }
 

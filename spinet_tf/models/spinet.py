@@ -83,7 +83,7 @@ class SPInet(keras.Model):
         if fusion not in FUSIONS:
             raise ValueError(f"Expected fusion to be one of {sorted(FUSIONS)}. Received: {fusion!r}")
         names = band_names(bands)
-        dtype = keras.dtype_policies.get(dtype)
+        dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
         inputs = frames_input(bands if isinstance(bands, int) else len(bands))
@@ -134,6 +134,6 @@ class SPInet(keras.Model):
             "fusion": self.fusion,
             "mean": as_list(self.mean),
             "std": as_list(self.std),
-            "dtype": self.policy.name,
+            "dtype": self.policy,
             "name": self.name,
         }

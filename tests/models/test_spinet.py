@@ -139,6 +139,13 @@ def test_a_saved_model_loads_in_a_fresh_process(backend, tmp_path, rng, monkeypa
         assert_close(logits, expected, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["SPInet", "PIUnet", "HighResNet", "RAMS"])
+def test_every_model_can_be_cloned(name):
+    model = getattr(spinet_tf, name)(filters=8, dtype="mixed_bfloat16")
+    again = keras.models.clone_model(model)
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+
+
 def test_one_graph_serves_every_size(tiny_spinet, rng):
     run = graph(tiny_spinet)
     for batch, time, height, width in ((1, 1, 1, 1), (2, 3, 5, 8), (1, 7, 6, 3)):
