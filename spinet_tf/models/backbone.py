@@ -51,6 +51,6 @@ def band_names(bands):
     """The names behind the `bands` argument of a model; None for a number other than 12."""
     if isinstance(bands, int):
         return BANDS if bands == len(BANDS) else None
-    if len(set(bands)) != len(bands):
-        raise ValueError(f"Expected distinct band names. Received: {list(bands)}")
+    if isinstance(bands, str) or len(set(bands)) != len(bands):
+        raise ValueError(f"Expected distinct band names in a list, or their number. Received: {bands!r}")
     return tuple(bands)

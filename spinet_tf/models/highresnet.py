@@ -59,7 +59,6 @@ class HighResNet(keras.Model):
         std=None,
         dtype=None,
         name="highresnet",
-        **kwargs,
     ):
         names = band_names(bands)
         dtype = keras.dtype_policies.get(dtype).name
@@ -73,7 +72,7 @@ class HighResNet(keras.Model):
         x = keras.layers.Conv2DTranspose(filters, scale, strides=scale, dtype=dtype, name="upsampling")(x)
         x = prelu(dtype, "upsampling_activation")(x)
         outputs = keras.layers.Conv2D(1, 1, dtype="float32", name="projection")(x)
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
 
         # === Config ===
         self.bands = bands if isinstance(bands, int) else list(bands)

@@ -41,7 +41,7 @@ class PIUnet(keras.Model):
         https://arxiv.org/abs/2105.12409.
     """
 
-    def __init__(self, scale=3, filters=42, tefa_blocks=16, bottleneck=5, heads=1, dtype=None, name="piunet", **kwargs):
+    def __init__(self, scale=3, filters=42, tefa_blocks=16, bottleneck=5, heads=1, dtype=None, name="piunet"):
         dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
@@ -66,7 +66,7 @@ class PIUnet(keras.Model):
         log_scale = keras.layers.Conv2D(1, 1, dtype="float32", name="log_scale")(s)
 
         outputs = keras.layers.Concatenate(dtype="float32", name="mean_and_log_scale")([mean, log_scale])
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
 
         # === Config ===
         self.scale = scale

@@ -59,7 +59,6 @@ class RAMS(keras.Model):
         std=None,
         dtype=None,
         name="rams",
-        **kwargs,
     ):
         if frames < 3 or frames % 2 == 0:
             raise ValueError(f"Expected an odd number of frames, at least 3. Received: {frames}")
@@ -96,7 +95,7 @@ class RAMS(keras.Model):
         y = WeightNormConvolution(scale**2, (3, 3), "valid", dtype=dtype, name="global_up")(y)
         y = PixelShuffle(scale, dtype="float32", name="global_pixel_shuffle")(y)
         outputs = keras.layers.Add(dtype="float32", name="sum")([x, y])
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name)
 
         # === Config ===
         self.bands = bands if isinstance(bands, int) else list(bands)

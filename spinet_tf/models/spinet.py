@@ -78,7 +78,6 @@ class SPInet(keras.Model):
         std=None,
         dtype=None,
         name="spinet",
-        **kwargs,
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"Expected fusion to be one of {sorted(FUSIONS)}. Received: {fusion!r}")
@@ -94,7 +93,7 @@ class SPInet(keras.Model):
         x = keras.layers.Conv2D(filters * scale**2, 3, padding="same", dtype=dtype, name="upsampling")(x)
         x = PixelShuffle(scale, dtype=dtype, name="pixel_shuffle")(x)
         logits = FUSIONS[fusion](filters, dtype=dtype, name="fusion")(x)
-        super().__init__(inputs=inputs, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs=inputs, outputs=logits, name=name)
 
         # === Config ===
         self.bands = bands if isinstance(bands, int) else list(bands)

@@ -169,6 +169,7 @@ def test_bands_are_known_by_name():
     [
         ({"fusion": "none"}, r"one of \['multi_resolution', 'plain'\]. Received: 'none'"),
         ({"bands": ["B04", "B04"]}, "distinct band names"),
+        ({"bands": "B04"}, "distinct band names in a list, or their number. Received: 'B04'"),
         ({"mean": [0.0]}, "Expected 12 means"),
         ({"filters": 7, "heads": 2}, "2 heads divide"),
     ],
@@ -176,6 +177,12 @@ def test_bands_are_known_by_name():
 def test_arguments_that_do_not_fit_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         SPInet(**arguments)
+
+
+@pytest.mark.parametrize("name", ["SPInet", "PIUnet", "HighResNet", "RAMS"])
+def test_misspelt_arguments_are_refused(name):
+    with pytest.raises(TypeError, match="filter"):
+        getattr(spinet_tf, name)(filter=3)
 
 
 def test_unknown_configuration_is_named():
