@@ -9,18 +9,18 @@ from spinet_tf import layers
 from tests import reference
 from tests.helpers import assert_close, randomize
 
-F = 6  # features
+F = 8  # features
 OVER_FRAMES = {
     "attention": lambda **kw: layers.TemporalAttention(heads=2, **kw),
     "unit": lambda **kw: layers.EquivariantUnit(5, **kw),
-    "tefa": lambda **kw: layers.TEFA(F, bottleneck=2, heads=3, **kw),
+    "tefa": lambda **kw: layers.TEFA(F, bottleneck=2, heads=4, **kw),
     "tern": lambda **kw: layers.TERN(F, kernel_size=3, **kw),
     "mean": lambda **kw: layers.TemporalMean(**kw),
     "norm": lambda **kw: layers.MaskedBatchNormalization(**kw),
     "normalization": lambda **kw: layers.ReflectanceNormalization(mean=[0.1] * F, std=[2.0] * F, **kw),
 }
 OVER_IMAGES = {
-    "shuffle": lambda **kw: layers.PixelShuffle(1, **kw),
+    "shuffle": lambda **kw: layers.PixelShuffle(2, **kw),
     "bilinear": lambda **kw: layers.BilinearUpsampling(3, **kw),
     "fusion": lambda **kw: layers.MultiResolutionFusion(8, **kw),
     "plain": lambda **kw: layers.PlainFusion(8, **kw),
@@ -28,12 +28,12 @@ OVER_IMAGES = {
 REFERENCES = {
     "attention": lambda batch, w, training: [reference.attention(x, w, heads=2) for x in batch],
     "unit": reference.unit,
-    "tefa": lambda batch, w, training: reference.tefa(batch, w, training, heads=3),
+    "tefa": lambda batch, w, training: reference.tefa(batch, w, training, heads=4),
     "tern": reference.tern,
     "mean": lambda batch, w, training: [x.mean(0) for x in batch],
     "norm": reference.norm,
     "normalization": lambda batch, w, training: [(x - 0.1) / 2 for x in batch],
-    "shuffle": lambda batch, w, training: batch,
+    "shuffle": lambda batch, w, training: [reference.pixel_shuffle(x, 2) for x in batch],
     "bilinear": lambda batch, w, training: [reference.bilinear(x, 3) for x in batch],
     "fusion": reference.multi_resolution_fusion,
     "plain": reference.plain_fusion,
