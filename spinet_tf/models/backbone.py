@@ -42,9 +42,16 @@ def equivariant_backbone(inputs, filters, tefa_blocks, bottleneck, heads, mean, 
     return keras.layers.Add(dtype=dtype, name="long_skip")([x, head])
 
 
-def as_list(values):
-    """Per-band numbers as a list of floats for a config, None as it is."""
-    return None if values is None else [float(value) for value in values]
+def listed(values):
+    """What a config keeps of an argument per band: a list of names or floats; None or a number of bands as it is."""
+    if values is None or isinstance(values, int):
+        return values
+    return [value if isinstance(value, str) else float(value) for value in values]
+
+
+def count_bands(bands):
+    """How many bands the `bands` argument of a model stands for."""
+    return bands if isinstance(bands, int) else len(bands)
 
 
 def band_names(bands):

@@ -7,7 +7,7 @@ from keras import ops
 
 from spinet_tf.layers import ReflectanceNormalization
 from spinet_tf.layers.frames import FrameLayer, mask_frames, per_frame
-from spinet_tf.models.backbone import as_list, band_names, frames_input
+from spinet_tf.models.backbone import band_names, count_bands, frames_input, listed
 
 # The reference is the median of the first frames only, as in the published code.
 REFERENCE_FRAMES = 9
@@ -64,7 +64,7 @@ class HighResNet(keras.Model):
         dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
-        inputs = frames_input(bands if isinstance(bands, int) else len(bands))
+        inputs = frames_input(count_bands(bands))
         mask = inputs["frame_mask"]
         x = ReflectanceNormalization(mean, std, name="normalization")(inputs["images"], mask=mask)
         x = PairedEncoder(filters, blocks, dtype=dtype, name="encoder")(x, mask=mask)
@@ -75,7 +75,7 @@ class HighResNet(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
 
         # === Config ===
-        self.bands = bands if isinstance(bands, int) else list(bands)
+        self.bands = listed(bands)
         self.scale = scale
         self.filters = filters
         self.blocks = blocks
@@ -87,13 +87,13 @@ class HighResNet(keras.Model):
 
     def get_config(self):
         return {
-            "bands": self.bands if isinstance(self.bands, int) else list(self.bands),
+            "bands": listed(self.bands),
             "scale": self.scale,
             "filters": self.filters,
             "blocks": self.blocks,
             "max_frames": self.max_frames,
-            "mean": as_list(self.mean),
-            "std": as_list(self.std),
+            "mean": listed(self.mean),
+            "std": listed(self.std),
             "dtype": self.policy,
             "name": self.name,
         }

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from spinet_tf.layers import PixelShuffle, ReflectanceNormalization
-from spinet_tf.models.backbone import as_list, band_names
+from spinet_tf.models.backbone import band_names, count_bands, listed
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
@@ -64,7 +64,7 @@ class RAMS(keras.Model):
             raise ValueError(f"Expected an odd number of frames, at least 3. Received: {frames}")
         names = band_names(bands)
         dtype = keras.dtype_policies.get(dtype).name
-        count = bands if isinstance(bands, int) else len(bands)
+        count = count_bands(bands)
 
         # === Functional model ===
         inputs = {
@@ -98,7 +98,7 @@ class RAMS(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name)
 
         # === Config ===
-        self.bands = bands if isinstance(bands, int) else list(bands)
+        self.bands = listed(bands)
         self.scale = scale
         self.filters = filters
         self.blocks = blocks
@@ -111,14 +111,14 @@ class RAMS(keras.Model):
 
     def get_config(self):
         return {
-            "bands": self.bands if isinstance(self.bands, int) else list(self.bands),
+            "bands": listed(self.bands),
             "scale": self.scale,
             "filters": self.filters,
             "blocks": self.blocks,
             "squeeze": self.squeeze,
             "frames": self.frames,
-            "mean": as_list(self.mean),
-            "std": as_list(self.std),
+            "mean": listed(self.mean),
+            "std": listed(self.std),
             "dtype": self.policy,
             "name": self.name,
         }

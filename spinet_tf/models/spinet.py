@@ -9,7 +9,7 @@ from spinet_tf.layers import (
     PlainFusion,
     TemporalMean,
 )
-from spinet_tf.models.backbone import as_list, band_names, equivariant_backbone, frames_input
+from spinet_tf.models.backbone import band_names, count_bands, equivariant_backbone, frames_input, listed
 
 FUSIONS: dict[str, type[keras.layers.Layer]] = {"multi_resolution": MultiResolutionFusion, "plain": PlainFusion}
 
@@ -85,7 +85,7 @@ class SPInet(keras.Model):
         dtype = keras.dtype_policies.get(dtype).name
 
         # === Functional model ===
-        inputs = frames_input(bands if isinstance(bands, int) else len(bands))
+        inputs = frames_input(count_bands(bands))
         mask = inputs["frame_mask"]
         x = equivariant_backbone(inputs, filters, tefa_blocks, bottleneck, heads, mean, std, dtype=dtype)
         x = TERN(filters, heads=heads, dtype=dtype, name="tern")(x, mask=mask)
@@ -96,7 +96,7 @@ class SPInet(keras.Model):
         super().__init__(inputs=inputs, outputs=logits, name=name)
 
         # === Config ===
-        self.bands = bands if isinstance(bands, int) else list(bands)
+        self.bands = listed(bands)
         self.scale = scale
         self.filters = filters
         self.tefa_blocks = tefa_blocks
@@ -124,15 +124,15 @@ class SPInet(keras.Model):
 
     def get_config(self):
         return {
-            "bands": self.bands if isinstance(self.bands, int) else list(self.bands),
+            "bands": listed(self.bands),
             "scale": self.scale,
             "filters": self.filters,
             "tefa_blocks": self.tefa_blocks,
             "bottleneck": self.bottleneck,
             "heads": self.heads,
             "fusion": self.fusion,
-            "mean": as_list(self.mean),
-            "std": as_list(self.std),
+            "mean": listed(self.mean),
+            "std": listed(self.std),
             "dtype": self.policy,
             "name": self.name,
         }
