@@ -10,10 +10,18 @@ from spinet_tf.data.frames import choose_frames
 from spinet_tf.data.scene import clear_fraction, find_scenes, open_scene, require_valid_frames, select_bands
 
 _LAZY = {
+    "BatchSequence": "spinet_tf.data.sequence",
+    "GridBatches": "spinet_tf.data.shard_batches",
+    "Sampling": "spinet_tf.data.sampling",
+    "SceneBatches": "spinet_tf.data.scene_batches",
+    "SceneGrid": "spinet_tf.data.scene_batches",
+    "ShardBatches": "spinet_tf.data.shard_batches",
+    "batch_dataset": "spinet_tf.data.pipeline",
     "simulate_eopatch": "spinet_tf.data.simulate",
     "synthesize": "spinet_tf.data.simulate",
     "ragged_batch": "spinet_tf.data.pipeline",
     "ragged_to_inputs": "spinet_tf.data.pipeline",
+    "spinet_errors": "spinet_tf.data.pipeline",
     "training_dataset": "spinet_tf.data.pipeline",
     "validation_dataset": "spinet_tf.data.pipeline",
 }

@@ -8,6 +8,9 @@ from spinet_tf.errors import SpinetError
 
 Method = Literal["all", "clearest", "random"]
 
+# A frame of exactly max_cloud is admitted, whatever rounding to float32 did to its fraction.
+_TOLERANCE = 1e-6
+
 
 def choose_frames(
     clear_fraction: np.ndarray,
@@ -39,12 +42,7 @@ def choose_frames(
     Reference: Valsesia & Magli, IGARSS 2022: the clearest 20 to train, all with at most 25 % cloud to test.
     """
     clear = np.asarray(clear_fraction, "float64")
-    if method not in get_args(Method):
-        raise SpinetError(f"Expected a method out of {', '.join(get_args(Method))}. Received: {method!r}")
-    if count < 1:
-        raise SpinetError(f"Expected a count of at least 1 frame. Received: {count}")
-    if not 0 <= max_cloud <= 1:
-        raise SpinetError(f"Expected max_cloud from 0 to 1. Received: {max_cloud}")
+    require_choice(method, count, max_cloud)
     usable = np.flatnonzero(clear > 0)
     if not usable.size:
         raise SpinetError(
@@ -55,10 +53,45 @@ def choose_frames(
     clearest = usable[np.argsort(-clear[usable], kind="stable")]
     if method == "clearest":
         return np.sort(clearest[:count])
-    # The tolerance admits a frame of exactly max_cloud, whatever rounding did to its fraction.
-    chosen = usable[clear[usable] >= 1 - max_cloud - 1e-9]
+    chosen = usable[clear[usable] >= 1 - max_cloud - _TOLERANCE]
     if not chosen.size:
         chosen = clearest[:1]
     elif method == "random" and chosen.size > count:
         chosen = (rng or np.random.default_rng()).choice(chosen, count, replace=False)
     return np.sort(chosen)
+
+
+def count_frames(
+    clear_fraction: np.ndarray, method: Method = "all", count: int = 20, max_cloud: float = 0.25
+) -> np.ndarray:
+    """How many frames `choose_frames` chooses, for many series at once.
+
+    Args:
+        clear_fraction: (series, time), 0 where a series has no further frame.
+        method: as in `choose_frames`; and `count` and `max_cloud`.
+        count: how many frames at most.
+        max_cloud: the cloudy fraction allowed.
+
+    Returns:
+        int64 (series,); 0 for a series without one clear pixel, which `choose_frames` refuses.
+
+    Example:
+        count_frames(np.array([[1, 0.8, 0.2], [0.1, 0, 0]]))  # [2, 1]
+    """
+    clear = np.asarray(clear_fraction)
+    usable = np.count_nonzero(clear > 0, axis=1)
+    if method == "clearest":
+        return np.minimum(usable, count)
+    chosen = np.count_nonzero((clear > 0) & (clear >= 1 - max_cloud - _TOLERANCE), axis=1)
+    chosen = np.where(chosen == 0, np.minimum(usable, 1), chosen)
+    return np.minimum(chosen, count) if method == "random" else chosen
+
+
+def require_choice(method: str, count: int, max_cloud: float) -> None:
+    """Raise a SpinetError if an argument of `choose_frames` is out of range."""
+    if method not in get_args(Method):
+        raise SpinetError(f"Expected a method out of {', '.join(get_args(Method))}. Received: {method!r}")
+    if count < 1:
+        raise SpinetError(f"Expected a count of at least 1 frame. Received: {count}")
+    if not 0 <= max_cloud <= 1:
+        raise SpinetError(f"Expected max_cloud from 0 to 1. Received: {max_cloud}")

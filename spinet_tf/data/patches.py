@@ -97,22 +97,34 @@ def cut_patch(
     Example:
         patch = cut_patch(scene, 0, 32, size=32, choose=choose_frames)
     """
-    scale = label_scale(scene)
-    # Variables without their coordinates, which would take most of the time.
-    rows, columns = slice(row, row + size), slice(column, column + size)
-    fine = slice(scale * row, scale * (row + size)), slice(scale * column, scale * (column + size))
-    weight = scene["weight"].variable[fine].to_numpy()
-    clear = scene["valid"].variable[:, rows, columns].to_numpy().mean(axis=(1, 2), dtype="float64")
-    if not (weight.any() and clear.any()):
+    clear = scene["valid"].variable[:, row : row + size, column : column + size].to_numpy().mean((1, 2), "float64")
+    if not clear.any() or not scene["weight"].variable[_fine(scene, row, column, size)].any():
         return None
-    label = scene["label"].variable[fine].to_numpy()
-    images = scene["bands"].variable[choose(clear), :, rows, columns].to_numpy()
-    return Patch(images.transpose(0, 2, 3, 1), (label == 1).astype("uint8")[..., None], weight[..., None])
+    return read_patch(scene, row, column, size, choose(clear))
+
+
+def read_patch(scene: xr.Dataset, row: int, column: int, size: int, frames: np.ndarray) -> Patch:
+    """Those frames of a square window of a `labelled` scene, its label and its weight; arguments as in `cut_patch`."""
+    # Variables without their coordinates, which would take most of the time.
+    fine = _fine(scene, row, column, size)
+    label, weight = (scene[name].variable[fine].to_numpy()[..., None] for name in ("label", "weight"))
+    images = scene["bands"].variable[frames, :, row : row + size, column : column + size].to_numpy()
+    return Patch(images.transpose(0, 2, 3, 1), (label == 1).astype("uint8"), weight)
+
+
+def _fine(scene: xr.Dataset, row: int, column: int, size: int) -> tuple[slice, slice]:
+    """Where a window lies on the grid of the label."""
+    scale = label_scale(scene)
+    return slice(scale * row, scale * (row + size)), slice(scale * column, scale * (column + size))
 
 
 def random_patch(
-    scene: xr.Dataset, size: int, choose: Callable[[np.ndarray], np.ndarray], rng: np.random.Generator
-) -> Patch:
+    scene: xr.Dataset,
+    size: int,
+    choose: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+    balance: bool = False,
+) -> tuple[int, int, Patch]:
     """Cut a window from a random place of a `labelled` scene where ground was seen and some label is known.
 
     Args:
@@ -120,24 +132,47 @@ def random_patch(
         size: height and width, in pixels of the images.
         choose: as in `cut_patch`.
         rng: where places are drawn from.
+        balance: whether every second patch on average is one around a random cultivated pixel, and the others around
+            one that is not; a scene without pixels of one kind gives the other. Without it all places are as likely.
+
+    Returns:
+        The first row and first column of the window, and the patch.
 
     Raises:
         SpinetError: if the scene is smaller than the patch, or no such place is found.
 
     Example:
-        patch = random_patch(scene, 32, choose_frames, np.random.default_rng(0))
+        row, column, patch = random_patch(scene, 32, choose_frames, np.random.default_rng(0))
     """
     require_size(scene, size)
-    height, width = scene.sizes["y"], scene.sizes["x"]
+    last = np.array([scene.sizes["y"] - size, scene.sizes["x"] - size])
     for _ in range(_TRIES):
-        row, column = rng.integers((height - size + 1, width - size + 1)).tolist()
+        first = np.zeros(2, int)
+        if balance:
+            pixel = _pixel_of_class(scene, int(rng.integers(2)), rng)
+            first, final = np.maximum(pixel - size + 1, 0), np.minimum(pixel, last)
+        else:
+            final = last
+        row, column = rng.integers(first, final + 1).tolist()
         patch = cut_patch(scene, row, column, size, choose)
         if patch is not None:
-            return patch
+            return row, column, patch
     raise SpinetError(
         f"{scene.attrs.get('name', 'The scene')}: none of {_TRIES} random windows of {size}x{size} pixels has a clear "
         "pixel and a known label. Leave this scene out."
     )
+
+
+def _pixel_of_class(scene: xr.Dataset, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Row and column, in pixels of the images, of a random label pixel that is `wanted`, or known where none is."""
+    label = scene["label"].to_numpy()
+    drawn = rng.integers(label.size, size=_TRIES)
+    found = drawn[label.flat[drawn] == wanted]
+    if not found.size:
+        # Rare or absent: look at every pixel, which takes a thousand times longer.
+        found = np.flatnonzero(label == wanted)
+        found = rng.permutation(found if found.size else np.flatnonzero(label != 255))
+    return np.array(divmod(int(found[0]), label.shape[1])) // label_scale(scene)
 
 
 def grid_windows(scene: xr.Dataset, size: int) -> list[tuple[int, int, np.ndarray]]:
@@ -161,19 +196,26 @@ def grid_windows(scene: xr.Dataset, size: int) -> list[tuple[int, int, np.ndarra
             patch = cut_patch(scene, row, column, 32, choose_frames)._replace(weight=weight)
     """
     require_size(scene, size)
-    scale = label_scale(scene)
     seen = scene["valid"].variable.any("time").to_numpy()
     windows = []
     for y in range(0, scene.sizes["y"], size):
         for x in range(0, scene.sizes["x"], size):
             row, column = min(y, scene.sizes["y"] - size), min(x, scene.sizes["x"] - size)
-            fine = np.s_[scale * row : scale * (row + size), scale * column : scale * (column + size)]
-            weight = scene["weight"].to_numpy()[fine].copy()
-            weight[: scale * (y - row)] = 0
-            weight[:, : scale * (x - column)] = 0
+            weight = scene["weight"].to_numpy()[_fine(scene, row, column, size)][..., None]
+            weight = own_weight(weight, row, column, size)
             if weight.any() and seen[row : row + size, column : column + size].any():
-                windows.append((row, column, weight[..., None]))
+                windows.append((row, column, weight))
     return windows
+
+
+def own_weight(weight: np.ndarray, row: int, column: int, size: int) -> np.ndarray:
+    """A copy of a grid window's weight with 0 where the windows before it count the pixels."""
+    scale = len(weight) // size
+    weight = weight.copy()
+    # Windows start at multiples of their size, but for the last ones, which lie against the edge.
+    weight[: scale * (-row % size)] = 0
+    weight[:, : scale * (-column % size)] = 0
+    return weight
 
 
 def turn(patch: Patch, symmetry: int) -> Patch:
@@ -183,13 +225,16 @@ def turn(patch: Patch, symmetry: int) -> Patch:
         patch: a square patch.
         symmetry: which of the 8 symmetries of the square: quarter turns `symmetry % 4`, then transposed from 4 on.
 
+    Returns:
+        Views of the patch's arrays; nothing is copied.
+
     Example:
         patch = turn(patch, rng.integers(8))
     """
 
     def turned(array, rows):
         array = np.rot90(array, symmetry % 4, axes=(rows, rows + 1))
-        return np.ascontiguousarray(array.swapaxes(rows, rows + 1) if symmetry >= 4 else array)
+        return array.swapaxes(rows, rows + 1) if symmetry >= 4 else array
 
     return Patch(turned(patch.images, 1), turned(patch.label, 0), turned(patch.weight, 0))
 

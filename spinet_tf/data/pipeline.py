@@ -1,34 +1,79 @@
-"""Scenes to batches for `model.fit`, through tf.data: patches of ragged length, padded and masked."""
+"""Batches for `model.fit` through tf.data: patches of ragged length, padded and masked."""
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
-import xarray as xr
 
 from spinet_tf.bands import QUANTIFICATION
-from spinet_tf.data.frames import Method, choose_frames
-from spinet_tf.data.patches import (
-    Patch,
-    Weights,
-    cut_patch,
-    grid_windows,
-    label_scale,
-    labelled,
-    random_patch,
-    require_size,
-    turn,
-)
+from spinet_tf.data.batches import Batches, require_range
+from spinet_tf.data.frames import Method
+from spinet_tf.data.patches import Weights
+from spinet_tf.data.sampling import Sampling
+from spinet_tf.data.scene_batches import SceneBatches, SceneGrid, Source
+from spinet_tf.data.shard_batches import GridBatches
 from spinet_tf.errors import SpinetError
 
-# A scene, or a function that opens it when its turn comes.
-Source = xr.Dataset | Callable[[], xr.Dataset]
 
-# Patches drawn from a scene each time its turn comes, and patches among which the next one of a batch is drawn.
-_PER_VISIT = 8
-_SHUFFLED = 128
+def batch_dataset(batches: Batches, start: int = 0, stop: int | None = None, parallel: int = 2) -> tf.data.Dataset:
+    """Batches by number as a dataset, in order, prepared ahead in threads of their own.
+
+    Args:
+        batches: `ShardBatches`, `SceneBatches`, `GridBatches`, or a worker's share of them.
+        start: number of the first batch: the steps already trained, where a run is resumed.
+        stop: number of the batch to stop before; None for all, which may be without end.
+        parallel: how many batches are computed at once. In memory are those and `batches.ahead` more.
+
+    Returns:
+        A dataset of ({"images" float32 (batch, time, height, width, bands) reflectance, "frame_mask" bool (batch,
+        time)}, label float32 (batch, scale * height, scale * width, 1), weight float32 of the same shape). Padding
+        frames are 0. Its length is known, or known to be infinite.
+
+    Raises:
+        SpinetError: if `start` and `stop` are out of order. What goes wrong later surfaces as a TensorFlow error with
+            the same message, see `spinet_errors`.
+
+    Example:
+        batches = ShardBatches(Shards("prepared").training, Sampling("clearest"), batch=8)
+        model.fit(batch_dataset(batches), epochs=60, steps_per_epoch=batches.steps)
+    """
+    stop = require_range(batches, start, stop)
+    types = (tf.uint16, tf.int32, tf.uint8, tf.float32)
+    shapes = ((None, None, *batches.shape.images), (None,), *2 * [(None, *batches.shape.label)])
+
+    def compute(step):
+        computed = tf.numpy_function(lambda number: batches[int(number)], [step], types, stateful=False)
+        return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(computed, shapes, strict=True))
+
+    def finished(images, num_frames, label, weight):
+        inputs = {
+            "images": tf.cast(images, tf.float32) / QUANTIFICATION,
+            "frame_mask": tf.sequence_mask(num_frames, tf.shape(images)[1]),
+        }
+        return inputs, tf.cast(label, tf.float32), weight
+
+    numbers = tf.data.Dataset.counter(start) if stop is None else tf.data.Dataset.range(start, stop)
+    computed = numbers.map(compute, num_parallel_calls=parallel, deterministic=True).prefetch(batches.ahead)
+    return computed.map(finished).prefetch(1)
+
+
+@contextlib.contextmanager
+def spinet_errors() -> Iterator[None]:
+    """Raise the `SpinetError` that went wrong inside a dataset, in place of TensorFlow's error around it.
+
+    Example:
+        with spinet_errors():
+            model.fit(batch_dataset(batches))
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"SpinetError: (.*?)\nTraceback", error.message, re.DOTALL)
+        if found is None:
+            raise
+        raise SpinetError(found[1]) from error
 
 
 def training_dataset(
@@ -37,7 +82,7 @@ def training_dataset(
     patch: int = 32,
     batch: int = 8,
     frames: Method = "random",
-    count: int = 20,
+    count: int | tuple[int, int] = 20,
     max_cloud: float = 0.25,
     weights: Weights = "uniform",
     augment: bool = True,
@@ -60,7 +105,7 @@ def training_dataset(
         patch: height and width of a patch, in pixels of the images.
         batch: patches in a batch.
         frames: which frames of a patch to take, see `choose_frames`; and `count` and `max_cloud`.
-        count: how many frames.
+        count: how many frames; a pair (low, high) is a range that each batch draws from.
         max_cloud: the cloudy fraction allowed.
         weights: what label pixels weigh, see `labelled`.
         augment: whether patches are flipped and rotated.
@@ -80,20 +125,8 @@ def training_dataset(
         scenes = [functools.partial(open_scene, path) for path in find_scenes("train")]
         model.fit(training_dataset(scenes, bands=model.band_names), steps_per_epoch=100, epochs=60)
     """
-    store = _Store(scenes, bands, weights, patch, memory)
-
-    def patches() -> Iterator[Patch]:
-        rng = np.random.default_rng(seed)
-        choose = functools.partial(choose_frames, method=frames, count=count, max_cloud=max_cloud, rng=rng)
-        while True:
-            for number in rng.permutation(len(scenes)):
-                scene = store[number]
-                for _ in range(_PER_VISIT):
-                    cut = random_patch(scene, patch, choose, rng)
-                    yield turn(cut, int(rng.integers(8))) if augment else cut
-
-    dataset = store.dataset(patches, patch).shuffle(_SHUFFLED, seed=seed)
-    return _batches(dataset, batch)
+    sampling = Sampling(frames, count, max_cloud, augment)
+    return batch_dataset(SceneBatches(scenes, bands, patch, sampling, batch, weights=weights, seed=seed, memory=memory))
 
 
 def validation_dataset(
@@ -131,21 +164,8 @@ def validation_dataset(
     Example:
         model.evaluate(validation_dataset([open_scene("eopatch-902")], bands=model.band_names))
     """
-    store = _Store(scenes, bands, weights, patch, memory)
-    rng = np.random.default_rng(0)
-    choose = functools.partial(choose_frames, method=frames, count=count, max_cloud=max_cloud, rng=rng)
-
-    def patches() -> Iterator[Patch]:
-        for number in range(len(scenes)):
-            scene = store[number]
-            for row, column, weight in grid_windows(scene, patch):
-                cut = cut_patch(scene, row, column, patch, choose)
-                if cut is not None:
-                    yield cut._replace(weight=weight)
-
-    # Keras warns about data that ends without having said when.
-    count = sum(len(grid_windows(store[number], patch)) for number in range(len(scenes)))
-    return _batches(store.dataset(patches, patch).apply(tf.data.experimental.assert_cardinality(count)), batch)
+    grid = SceneGrid(scenes, bands, patch, weights, memory)
+    return batch_dataset(GridBatches(grid, Sampling(frames, count, max_cloud), batch, grid.groups))
 
 
 def ragged_batch(series: Sequence[np.ndarray]) -> tf.RaggedTensor:
@@ -218,73 +238,3 @@ def _require_equal(lengths: tf.Tensor) -> None:
             f"Expected frames of one height and width, ragged in time only. Received rows or columns: {sizes}. "
             "Crop them, or batch equal sizes together."
         ) from error
-
-
-class _Store:
-    """Labelled scenes by number: the first ones kept in memory, up to a budget, the others opened for each use."""
-
-    def __init__(
-        self, scenes: Sequence[Source], bands: Sequence[str] | None, weights: Weights, patch: int, memory: int
-    ):
-        if not scenes:
-            raise SpinetError("Expected at least one scene. Received none.")
-        self._scenes, self._bands, self._weights, self._patch = scenes, bands, weights, patch
-        self._kept: dict[int, xr.Dataset] = {}
-        self._left = memory
-        first = self[0]
-        self._bands = [str(name) for name in first["band"].values]
-        self._scale = label_scale(first)
-        for number, scene in enumerate(scenes):
-            if isinstance(scene, xr.Dataset):
-                self[number]
-
-    def __getitem__(self, number: int) -> xr.Dataset:
-        if number in self._kept:
-            return self._kept[number]
-        source = self._scenes[number]
-        scene = labelled(source if isinstance(source, xr.Dataset) else source(), self._bands, self._weights)
-        require_size(scene, self._patch)
-        if number and label_scale(scene) != self._scale:
-            raise SpinetError(
-                f"Expected labels {self._scale} times finer than images in every scene, as in the first. "
-                f"{scene.attrs.get('name', 'A scene')}: {label_scale(scene)} times"
-            )
-        if scene.nbytes <= self._left:
-            self._left -= scene.nbytes
-            self._kept[number] = scene = scene.compute()
-        return scene
-
-    def dataset(self, patches: Callable[[], Iterator[Patch]], patch: int) -> tf.data.Dataset:
-        fine = (self._scale * patch, self._scale * patch, 1)
-        signature = Patch(
-            tf.TensorSpec((None, patch, patch, len(self._bands or ())), tf.uint16),
-            tf.TensorSpec(fine, tf.uint8),
-            tf.TensorSpec(fine, tf.float32),
-        )
-        # from_generator takes plain tuples.
-        return tf.data.Dataset.from_generator(
-            lambda: map(tuple, _in_one_thread(patches())), output_signature=tuple(signature)
-        )
-
-
-def _in_one_thread(patches: Iterator[Patch]) -> Iterator[Patch]:
-    """Run a generator in a thread of its own: opening a scene in those of TensorFlow crashes inside PROJ."""
-    with ThreadPoolExecutor(1) as thread:
-        while (patch := thread.submit(next, patches, None).result()) is not None:
-            yield patch
-
-
-def _batches(dataset: tf.data.Dataset, batch: int) -> tf.data.Dataset:
-    """Pad patches in time to the longest of their batch, and make tensors of the model's types."""
-
-    def counted(images, label, weight):
-        return images, tf.shape(images)[0], label, weight
-
-    def finished(images, count, label, weight):
-        inputs = {
-            "images": tf.cast(images, tf.float32) / QUANTIFICATION,
-            "frame_mask": tf.sequence_mask(count, tf.shape(images)[1]),
-        }
-        return inputs, tf.cast(label, tf.float32), weight
-
-    return dataset.map(counted).padded_batch(batch).map(finished).prefetch(2)

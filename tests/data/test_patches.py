@@ -116,7 +116,7 @@ def test_random_patches_reach_every_place_and_avoid_useless_ones():
     scene["bands"][0, 0] = 10 * y + x
     scene["valid"][:, :4, :4] = False
     rng = np.random.default_rng(0)
-    places = {int(random_patch(scene, 4, every, rng).images[0, 0, 0, 0]) for _ in range(300)}
+    places = {int(random_patch(scene, 4, every, rng)[2].images[0, 0, 0, 0]) for _ in range(300)}
     assert places == {10 * y + x for y in range(3) for x in range(4)} - {0}
 
 
