@@ -1,8 +1,10 @@
 """The array files of an EOPatch: .npy, .npy.gz and .zarr."""
 
+import contextlib
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +45,27 @@ def read_array(path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...
     Reference:
         https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
-    try:
+    with _reporting(path):
         if path.suffix == ".zarr":
-            import dask.array
-
-            array = dask.array.from_zarr(os.fspath(path))
-            _check(path, array.shape, array.dtype, shape, dtypes)
-            return array
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _open_zarr(path, shape, dtypes)
+        with _open_npy(path) as file:
             return _read_npy(file, path, shape, dtypes)
+
+
+def read_shape(path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> tuple[int, ...]:
+    """The shape of an array, from the head of its file; arguments and errors are those of `read_array`."""
+    with _reporting(path):
+        if path.suffix == ".zarr":
+            return _open_zarr(path, shape, dtypes).shape
+        with _open_npy(path) as file:
+            return _read_head(file, path, shape, dtypes)[0]
+
+
+@contextlib.contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    """Make one kind of error of those that readers raise."""
+    try:
+        yield
     except SpinetError:
         raise
     except (EOFError, zlib.error) as error:
@@ -60,7 +74,22 @@ def read_array(path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...
         raise SpinetError(f"{path} is not a readable array: {error}. Copy or download it again.") from error
 
 
-def _read_npy(file: Any, path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> np.ndarray:
+def _open_npy(path: Path) -> Any:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
+def _open_zarr(path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> Any:
+    import dask.array
+
+    array = dask.array.from_zarr(os.fspath(path))
+    _check(path, array.shape, array.dtype, shape, dtypes)
+    return array
+
+
+def _read_head(
+    file: Any, path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the order is Fortran's, and type; all that precedes the values is then read."""
     version = np.lib.format.read_magic(file)
     read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
         version
@@ -69,17 +98,23 @@ def _read_npy(file: Any, path: Path, shape: tuple[int | None, ...], dtypes: tupl
         raise SpinetError(f"Expected version 1.0 or 2.0 of the NPY format in {path}. Received: {version}.")
     found, fortran, dtype = read_header(file)
     _check(path, found, dtype, shape, dtypes)
+    return found, fortran, dtype
+
+
+def _read_npy(file: Any, path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> np.ndarray:
+    found, fortran, dtype = _read_head(file, path, shape, dtypes)
     size = int(np.prod(found, dtype=object)) * dtype.itemsize
     if size > path.stat().st_size * _LARGEST_EXPANSION:
         raise SpinetError(f"{path} announces {size} bytes, more than it can hold: it is corrupt.")
-    data = file.read(size)
-    if len(data) < size:
+    # Into the array itself: a scene of the challenge takes 230 MB, and need not be in memory twice.
+    array = np.empty(found, dtype, order="F" if fortran else "C")
+    received = file.readinto(array.ravel(order="K").view("uint8").data)
+    if received < size:
         raise SpinetError(
-            f"{path} is truncated: expected {size} bytes, received {len(data)}. Copy or download it again."
+            f"{path} is truncated: expected {size} bytes, received {received}. Copy or download it again."
         )
     file.read(1)  # reaching the end of a gzip file compares its checksum
-    array = np.frombuffer(data, dtype).reshape(found, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="))  # a copy: what views a bytes object cannot be written to
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _check(

@@ -110,7 +110,7 @@ def open_eopatch(path: Path) -> xr.Dataset:
             coordinates["y_label"], coordinates["x_label"] = _centres(box, *label.shape)
 
     scene = xr.Dataset(variables, coordinates)
-    return scene if box is None else scene.rio.write_crs(box.crs)
+    return scene if box is None else scene.rio.write_crs(box.crs, inplace=True)
 
 
 def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path) -> None:
