@@ -54,6 +54,7 @@ class Batches(abc.ABC):
         shape: the shape of a patch.
         count: how many batches there are; None where they go on without end.
         ahead: how many batches are worth preparing ahead.
+        parallel: how many batches are worth computing at once.
         lengths: the numbers of frames that many batches have, to which others may be padded.
     """
 
@@ -61,6 +62,7 @@ class Batches(abc.ABC):
     shape: PatchShape
     count: int | None = None
     ahead: int = 2
+    parallel: int = 2
     lengths: tuple[int, ...] = ()
     _rows = slice(0, None, 1)
 

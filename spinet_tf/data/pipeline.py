@@ -17,14 +17,17 @@ from spinet_tf.data.shard_batches import GridBatches
 from spinet_tf.errors import SpinetError
 
 
-def batch_dataset(batches: Batches, start: int = 0, stop: int | None = None, parallel: int = 2) -> tf.data.Dataset:
+def batch_dataset(
+    batches: Batches, start: int = 0, stop: int | None = None, parallel: int | None = None
+) -> tf.data.Dataset:
     """Batches by number as a dataset, in order, prepared ahead in threads of their own.
 
     Args:
         batches: `ShardBatches`, `SceneBatches`, `GridBatches`, or a worker's share of them.
         start: number of the first batch: the steps already trained, where a run is resumed.
         stop: number of the batch to stop before; None for all, which may be without end.
-        parallel: how many batches are computed at once. In memory are those and `batches.ahead` more.
+        parallel: how many batches are computed at once; None for `batches.parallel`. In memory are those and
+            `batches.ahead` more.
 
     Returns:
         A dataset of ({"images" float32 (batch, time, height, width, bands) reflectance, "frame_mask" bool (batch,
@@ -37,14 +40,18 @@ def batch_dataset(batches: Batches, start: int = 0, stop: int | None = None, par
 
     Example:
         batches = ShardBatches(Shards("prepared").training, Sampling("clearest"), batch=8)
-        model.fit(batch_dataset(batches), epochs=60, steps_per_epoch=batches.steps)
+        model.fit(batch_dataset(batches), epochs=60, steps_per_epoch=batches.steps, shuffle=False)
     """
     stop = require_range(batches, start, stop)
     types = (tf.uint16, tf.int32, tf.uint8, tf.float32)
     shapes = ((None, None, *batches.shape.images), (None,), *2 * [(None, *batches.shape.label)])
 
+    # Outside of what tf.data traces, so that AutoGraph does not rewrite it.
+    def numbered(step):
+        return batches[int(step)]
+
     def compute(step):
-        computed = tf.numpy_function(lambda number: batches[int(number)], [step], types, stateful=False)
+        computed = tf.numpy_function(numbered, [step], types, stateful=False)
         return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(computed, shapes, strict=True))
 
     def finished(images, num_frames, label, weight):
@@ -55,7 +62,9 @@ def batch_dataset(batches: Batches, start: int = 0, stop: int | None = None, par
         return inputs, tf.cast(label, tf.float32), weight
 
     numbers = tf.data.Dataset.counter(start) if stop is None else tf.data.Dataset.range(start, stop)
-    computed = numbers.map(compute, num_parallel_calls=parallel, deterministic=True).prefetch(batches.ahead)
+    computed = numbers.map(compute, num_parallel_calls=parallel or batches.parallel, deterministic=True).prefetch(
+        batches.ahead
+    )
     return computed.map(finished).prefetch(1)
 
 
@@ -65,15 +74,16 @@ def spinet_errors() -> Iterator[None]:
 
     Example:
         with spinet_errors():
-            model.fit(batch_dataset(batches))
+            model.fit(batch_dataset(batches), steps_per_epoch=batches.steps, shuffle=False)
     """
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(r"SpinetError: (.*?)\nTraceback", error.message, re.DOTALL)
-        if found is None:
+        # TensorFlow's message has Python's traceback in it, of which this is the end.
+        found = re.findall(r"^spinet_tf\.errors\.SpinetError: (.*?)$\s*^$", error.message, re.DOTALL | re.MULTILINE)
+        if not found:
             raise
-        raise SpinetError(found[1]) from error
+        raise SpinetError(found[-1]) from error
 
 
 def training_dataset(
@@ -123,7 +133,7 @@ def training_dataset(
 
     Example:
         scenes = [functools.partial(open_scene, path) for path in find_scenes("train")]
-        model.fit(training_dataset(scenes, bands=model.band_names), steps_per_epoch=100, epochs=60)
+        model.fit(training_dataset(scenes, bands=model.band_names), steps_per_epoch=100, epochs=60, shuffle=False)
     """
     sampling = Sampling(frames, count, max_cloud, augment)
     return batch_dataset(SceneBatches(scenes, bands, patch, sampling, batch, weights=weights, seed=seed, memory=memory))

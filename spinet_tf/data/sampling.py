@@ -52,10 +52,11 @@ class Sampling:
     balance: bool = False
 
     def __post_init__(self):
-        pair = (self.count, self.count) if isinstance(self.count, int) else tuple(self.count)
-        if len(pair) != 2 or not all(isinstance(number, int) for number in pair) or pair[0] > pair[1]:
-            raise SpinetError(f"Expected a count of frames, or a pair (low, high) of them. Received: {self.count}")
-        require_choice(self.frames, pair[0], self.max_cloud)
+        match self.counts:
+            case (int(low), int(high)) if low <= high:
+                require_choice(self.frames, low, self.max_cloud)
+            case _:
+                raise SpinetError(f"Expected a count of frames, or a pair (low, high) of them. Received: {self.count}")
         if not 0 <= self.jitter <= 1:
             raise SpinetError(f"Expected jitter from 0 to 1. Received: {self.jitter}")
         if not 0 <= self.frame_dropout < 1:
@@ -94,6 +95,7 @@ def _jittered(images: np.ndarray, jitter: float, rng: np.random.Generator) -> np
     frames, *_, bands = images.shape
     normal = rng.standard_normal((frames, 1), "float32") + rng.standard_normal((1, bands), "float32")
     gain = np.exp(np.float32(jitter / np.sqrt(2)) * normal)[:, None, None]
-    varied = np.rint(images * gain).clip(1, np.iinfo("uint16").max).astype("uint16")
-    varied *= images != 0
-    return varied
+    varied = images * gain
+    np.rint(varied, out=varied)
+    np.clip(varied, 1, np.iinfo("uint16").max, out=varied)
+    return varied.astype("uint16") * (images != 0)

@@ -34,7 +34,7 @@ _MIXED = 128
 
 
 class SceneStore:
-    """Labelled scenes by number: the first ones kept in memory, up to a budget, the others opened for each use.
+    """Labelled scenes by number: the first ones kept in memory, up to a budget, and the last one used.
 
     All scenes are opened and used in one thread of Python's: in the threads of TensorFlow PROJ crashes the process.
 
@@ -60,6 +60,7 @@ class SceneStore:
             raise SpinetError("Expected at least one scene. Received none.")
         self._scenes, self._bands, self._weights, self._patch = scenes, bands, weights, patch
         self._kept: dict[int, xr.Dataset] = {}
+        self._last: tuple[int, xr.Dataset] | None = None
         self._left = memory
         self._scale: int | None = None
         self._thread = ThreadPoolExecutor(1, "scenes")
@@ -82,6 +83,10 @@ class SceneStore:
     def _open(self, number: int) -> xr.Dataset:
         if number in self._kept:
             return self._kept[number]
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
+        # Let go of it before the next one takes as much memory.
+        self._last = None
         source = self._scenes[number]
         scene = labelled(source if isinstance(source, xr.Dataset) else source(), self._bands, self._weights)
         require_size(scene, self._patch)
@@ -93,6 +98,8 @@ class SceneStore:
         if scene.nbytes <= self._left:
             self._left -= scene.nbytes
             self._kept[number] = scene = scene.compute()
+        else:
+            self._last = number, scene
         return scene
 
 
@@ -136,8 +143,11 @@ class SceneBatches(Batches):
     Example:
         scenes = [functools.partial(open_scene, path) for path in find_scenes("train")]
         batches = SceneBatches(scenes, bands=("B04", "B08"), sampling=Sampling("clearest"))
-        model.fit(batch_dataset(batches), steps_per_epoch=batches.steps)
+        model.fit(batch_dataset(batches), steps_per_epoch=batches.steps, shuffle=False)
     """
+
+    # All cutting is done in one thread.
+    parallel = 1
 
     def __init__(
         self,

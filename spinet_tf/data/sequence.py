@@ -25,7 +25,8 @@ class BatchSequence(keras.utils.PyDataset):
         batches: `ShardBatches`, `SceneBatches`, `GridBatches`, or a worker's share of them.
         start: number of the first batch: the steps already trained, where a run is resumed.
         stop: number of the batch to stop before; None for all, which may be without end: give `steps_per_epoch` then.
-        parallel: how many batches are computed at once. In memory are those and `batches.ahead` more. Keras' own
+        parallel: how many batches are computed at once; None for `batches.parallel`. In memory are those and
+            `batches.ahead` more. Keras' own
             `workers` stay at 1: with more of them it mixes up the order of the first batches.
 
     Raises:
@@ -36,12 +37,12 @@ class BatchSequence(keras.utils.PyDataset):
         model.fit(BatchSequence(batches), epochs=60, steps_per_epoch=batches.steps, shuffle=False)
     """
 
-    def __init__(self, batches: Batches, start: int = 0, stop: int | None = None, parallel: int = 2):
+    def __init__(self, batches: Batches, start: int = 0, stop: int | None = None, parallel: int | None = None):
         super().__init__()
         self._batches, self._start = batches, start
         self._stop = require_range(batches, start, stop)
         self._lengths = sorted({*_LENGTHS, *batches.lengths})
-        self._threads = ThreadPoolExecutor(parallel, "batches")
+        self._threads = ThreadPoolExecutor(parallel or batches.parallel, "batches")
         self._computed: dict[int, Future] = {}
         self._lock = threading.Lock()
 

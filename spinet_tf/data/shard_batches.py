@@ -80,7 +80,7 @@ class ShardBatches(_Numbered):
 
     Example:
         batches = ShardBatches(Shards("prepared").training, Sampling("clearest"), batch=8)
-        model.fit(batch_dataset(batches, start=step), steps_per_epoch=batches.steps)
+        model.fit(batch_dataset(batches, start=step), steps_per_epoch=batches.steps, shuffle=False)
     """
 
     def __init__(self, patches: "PatchSet", sampling: Sampling, batch: int, steps: int | None = None, seed: int = 0):
@@ -151,8 +151,12 @@ class GridBatches(_Numbered):
     def __init__(self, patches: Patches, sampling: Sampling, batch: int, groups: np.ndarray | None = None):
         super().__init__(patches, sampling, batch, seed=0)
         self.count = -(-len(patches) // batch)
-        groups = np.zeros(len(patches), int) if groups is None else groups
-        self._order = np.lexsort((self._frame_counts(), groups))
+        if groups is None:
+            self._order = np.argsort(self._frame_counts(), kind="stable")
+        else:
+            self._order = np.lexsort((self._frame_counts(), groups))
+            # Two batches at once would go back and forth between two groups.
+            self.parallel = 1
 
     def __len__(self) -> int:
         return self.count

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spinet_tf.data.frames import choose_frames
+from spinet_tf.data.frames import choose_frames, count_frames
 from spinet_tf.errors import SpinetError
 
 CLEAR = np.array([0.0, 0.75, 0.2, 1.0, 0.74, 0.9, 1.0, 0.0])
@@ -49,8 +49,20 @@ def test_a_frame_of_exactly_the_cloud_allowed_is_taken():
     for pixels in range(2, 60):
         for cloudy in range(pixels):
             fraction = np.mean(np.arange(pixels) >= cloudy)
-            chosen = choose_frames([1.0, fraction], max_cloud=cloudy / pixels)
-            np.testing.assert_array_equal(chosen, [0, 1])
+            # Shards keep fractions as float32.
+            for stored in (fraction, np.float32(fraction)):
+                chosen = choose_frames([1.0, stored], max_cloud=cloudy / pixels)
+                np.testing.assert_array_equal(chosen, [0, 1])
+
+
+@pytest.mark.parametrize("method", ["all", "clearest", "random"])
+@pytest.mark.parametrize(("count", "max_cloud"), [(1, 0.25), (3, 0.4), (20, 0), (20, 1)])
+def test_frames_are_counted_as_they_are_chosen(method, count, max_cloud, rng):
+    clear = np.round(rng.random((50, 9)) * (rng.random((50, 9)) < 0.7), 1).astype("float32")
+    clear[:, 4] = 0.1
+    counted = count_frames(clear, method, count, max_cloud)
+    np.testing.assert_array_equal(counted, [len(choose_frames(row, method, count, max_cloud)) for row in clear])
+    assert not count_frames(np.zeros((2, 3)), method, count, max_cloud).any()
 
 
 @pytest.mark.parametrize(

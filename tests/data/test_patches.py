@@ -6,7 +6,7 @@ import xarray as xr
 
 from spinet_tf.data.ai4eo import label_weights
 from spinet_tf.data.frames import choose_frames
-from spinet_tf.data.patches import cut_patch, grid_windows, label_scale, labelled, random_patch, turn
+from spinet_tf.data.patches import cut_patch, grid_windows, label_scale, labelled, random_patch, read_patch, turn
 from spinet_tf.errors import SpinetError
 from tests.labelled import labelled_scene
 
@@ -118,6 +118,50 @@ def test_random_patches_reach_every_place_and_avoid_useless_ones():
     rng = np.random.default_rng(0)
     places = {int(random_patch(scene, 4, every, rng)[2].images[0, 0, 0, 0]) for _ in range(300)}
     assert places == {10 * y + x for y in range(3) for x in range(4)} - {0}
+
+
+def test_balanced_patches_are_those_of_random_pixels_of_either_class():
+    """As often as counting the windows that hold each pixel says, at the edges too."""
+    scene = labelled(labelled_scene(6, 7))
+    y, x = np.mgrid[:6, :7]
+    scene["bands"][0, 0] = 10 * y + x
+    label = np.zeros((24, 28), "uint8")
+    label[:5, :3], label[20:, 24:], label[8:12, :8] = 1, 1, 255
+    scene["label"] = scene["label"].dims, label
+
+    expected = np.zeros((3, 4))
+    for wanted in (0, 1):
+        for fine_row, fine_column in np.argwhere(label == wanted):
+            rows = [row for row in range(3) if row <= fine_row // 4 < row + 4]
+            columns = [column for column in range(4) if column <= fine_column // 4 < column + 4]
+            share = 0.5 / np.sum(label == wanted) / len(rows) / len(columns)
+            expected[np.ix_(rows, columns)] += share
+
+    rng = np.random.default_rng(0)
+    drawn = np.zeros((3, 4))
+    for _ in range(4000):
+        row, column, patch = random_patch(scene, 4, every, rng, balance=True)
+        assert patch.images[0, 0, 0, 0] == 10 * row + column
+        drawn[row, column] += 1
+    np.testing.assert_allclose(drawn / 4000, expected, atol=0.025)
+    assert expected.max() > 0.2
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_scene_of_one_class_cannot_be_balanced_but_used(value):
+    scene = labelled_scene(6, 7)
+    scene["label"][:] = 255
+    scene["label"][:4, :4] = value
+    scene = labelled(scene)
+    rng = np.random.default_rng(0)
+    assert {random_patch(scene, 4, every, rng, balance=True)[:2] for _ in range(20)} == {(0, 0)}
+
+
+def test_frames_of_a_window_are_read_by_number():
+    scene = labelled(labelled_scene())
+    expected = cut_patch(scene, 3, 2, 5, lambda clear: np.array([0, 3]))
+    for array, same in zip(read_patch(scene, 3, 2, 5, np.array([0, 3])), expected, strict=True):
+        np.testing.assert_array_equal(array, same)
 
 
 def test_a_scene_without_a_usable_place():

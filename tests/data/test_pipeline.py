@@ -8,15 +8,104 @@ import pytest
 import tensorflow as tf
 
 from spinet_tf import SPInet
-from spinet_tf.data.pipeline import ragged_batch, ragged_to_inputs, training_dataset, validation_dataset
+from spinet_tf.data.pipeline import (
+    batch_dataset,
+    ragged_batch,
+    ragged_to_inputs,
+    spinet_errors,
+    training_dataset,
+    validation_dataset,
+)
+from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene import open_scene
+from spinet_tf.data.shard_batches import GridBatches, ShardBatches
 from spinet_tf.data.simulate import simulate_eopatch
 from spinet_tf.errors import SpinetError
+from tests.data.made_patches import MadePatches
 from tests.labelled import BANDS, labelled_scene, position_scene
 
 
 def take(dataset, count):
     return [tf.nest.map_structure(lambda tensor: tensor.numpy(), element) for element in dataset.take(count)]
+
+
+def made_batches(kind=ShardBatches, **options):
+    patches = MadePatches(np.random.default_rng(0).integers(3, 12, 22))
+    return kind(patches, Sampling("random", count=(3, 6), max_cloud=1, jitter=0.1), batch=4, **options)
+
+
+@pytest.mark.parametrize("parallel", [1, 5])
+def test_a_dataset_gives_the_batches_in_order(parallel):
+    batches = made_batches()
+    dataset = batch_dataset(batches, start=3, parallel=parallel)
+    assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+    for step, (inputs, label, weight) in enumerate(take(dataset, 12), start=3):
+        batch = batches[step]
+        np.testing.assert_array_equal(inputs["images"], batch.images.astype("float32") / np.float32(10000))
+        np.testing.assert_array_equal(inputs["frame_mask"].sum(axis=1), batch.num_frames)
+        np.testing.assert_array_equal(np.sort(inputs["frame_mask"])[:, ::-1], inputs["frame_mask"])
+        np.testing.assert_array_equal(label, batch.label)
+        np.testing.assert_array_equal(weight, batch.weight)
+
+
+def test_a_dataset_begins_and_ends_where_it_is_told():
+    batches = made_batches(GridBatches)
+    assert batch_dataset(batches).cardinality() == len(take(batch_dataset(batches), -1)) == 6
+    assert [len(label) for _, label, _ in take(batch_dataset(batches, 4), -1)] == [4, 2]
+    found = take(batch_dataset(made_batches(), 7, 9), -1)
+    np.testing.assert_array_equal(found[1][1], made_batches()[8].label)
+    assert len(found) == 2
+    assert not take(batch_dataset(made_batches(), 3, 3), -1)
+
+
+@pytest.mark.parametrize(
+    ("batches", "start", "stop", "message"),
+    [
+        (made_batches(), -1, None, "0 <= start <= stop. Received: start -1 and stop None"),
+        (made_batches(), 3, 2, "start 3 and stop 2"),
+        (made_batches(GridBatches), 0, 7, "0 <= start <= stop <= 6"),
+        (made_batches(GridBatches), 7, None, "start 7 and stop 6"),
+    ],
+)
+def test_ranges_that_there_are_not(batches, start, stop, message):
+    with pytest.raises(SpinetError, match=message):
+        batch_dataset(batches, start, stop)
+
+
+def small_model():
+    """The mean of the frames twice as fine, times one number."""
+    inputs = {
+        "images": keras.Input((None, 4, 4, 3), name="images"),
+        "frame_mask": keras.Input((None,), name="frame_mask"),
+    }
+    mean = keras.ops.mean(inputs["images"], axis=1)
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(keras.layers.UpSampling2D(2)(mean)))
+    model.compile("sgd", "mse", jit_compile=False)
+    return model
+
+
+def test_what_goes_wrong_inside_comes_out_of_fit():
+    batches = made_batches()
+    read = batches._patches.read
+
+    def broken(number, frames):
+        if number == 13:
+            raise SpinetError(
+                "a.tfrecord ends before byte 99: it was cut off.\nRun training.prepare again."
+            ) from OSError()
+        return read(number, frames)
+
+    batches._patches.read = broken
+    with pytest.raises(SpinetError) as raised, spinet_errors():
+        small_model().fit(batch_dataset(batches), steps_per_epoch=20, shuffle=False, verbose=0)
+    assert str(raised.value) == "a.tfrecord ends before byte 99: it was cut off.\nRun training.prepare again."
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="another matter"), spinet_errors():
+        raise tf.errors.InvalidArgumentError(None, None, "another matter")
+    with pytest.raises(SpinetError, match="the same"), spinet_errors():
+        raise SpinetError("the same")
 
 
 def test_shapes_and_types_are_known_before_training():
