@@ -3,18 +3,14 @@
 import dataclasses
 
 import numpy as np
-import xarray as xr
 
-from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.patches import label_scale, labelled
 from spinet_tf.data.scene import require_valid_frames
 from spinet_tf.errors import SpinetError
 from spinet_tf.progress import track
 from training.config import Config
+from training.moments import Moments
 from training.split import Split
-
-# One digital number: no band varies less.
-_LEAST_STD = 1 / QUANTIFICATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +47,7 @@ def survey_scenes(split: Split, config: Config) -> Survey:
     """
     bands = config.bands
     sides, scales = [], []
-    moments = _Moments()
+    moments = []
     parts = [*split.training, *split.validation]
     for number, part in enumerate(track(parts, "Looking at the scenes", len(parts))):
         scene = labelled(part(), bands, config.weights)
@@ -65,28 +61,8 @@ def survey_scenes(split: Split, config: Config) -> Survey:
                 f"{scene.attrs['name']}: {scales[-1]} times"
             )
         if number < len(split.training):
-            moments.add(scene)
-    mean, std = moments.result()
+            valid = scene["valid"].to_numpy()
+            frames = np.flatnonzero(valid.any(axis=(1, 2)))
+            moments += [Moments.of(scene["bands"].variable[frame].to_numpy(), valid[frame]) for frame in frames]
+    mean, std = Moments.sum(moments).statistics()
     return Survey(bands or (), scales[0], min(sides), mean, std)
-
-
-class _Moments:
-    """Mean and standard deviation of the bands over valid pixels, one frame in memory at a time."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total: np.ndarray | float = 0.0
-        self.squares: np.ndarray | float = 0.0
-
-    def add(self, scene: xr.Dataset) -> None:
-        bands, valid = scene["bands"].variable, scene["valid"].to_numpy()
-        for frame in np.flatnonzero(valid.any(axis=(1, 2))):
-            values = bands[frame].to_numpy()[:, valid[frame]] / QUANTIFICATION
-            self.count += values.shape[1]
-            self.total = self.total + values.sum(axis=1)
-            self.squares = self.squares + np.square(values).sum(axis=1)
-
-    def result(self) -> tuple[list[float], list[float]]:
-        mean = self.total / self.count
-        variance = np.maximum(self.squares / self.count - np.square(mean), 0)
-        return np.asarray(mean).tolist(), np.maximum(np.sqrt(variance), _LEAST_STD).tolist()

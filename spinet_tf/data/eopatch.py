@@ -17,7 +17,7 @@ import xarray as xr
 from rasterio.crs import CRS
 
 from spinet_tf.bands import BANDS, QUANTIFICATION
-from spinet_tf.data.arrays import ARRAY_SUFFIXES, find_array, read_array
+from spinet_tf.data.arrays import ARRAY_SUFFIXES, find_array, read_array, read_shape
 from spinet_tf.data.pickles import LARGEST_PICKLE, load_pickle
 from spinet_tf.errors import SpinetError
 
@@ -26,6 +26,7 @@ from spinet_tf.errors import SpinetError
 CLEAR_CLASSES = (4, 5, 6, 7)
 NOT_DECLARED = 255
 
+_BANDS_SHAPE = (None, None, None, len(BANDS))
 _FLAGS = ("bool", "uint8")
 # What reading metadata of unknown content may raise; SpinetError is a ValueError.
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -80,13 +81,7 @@ def open_eopatch(path: Path) -> xr.Dataset:
         https://github.com/sentinel-hub/eo-learn/blob/v1.5.7/eolearn/core/eodata_io.py
     """
     path = Path(path)
-    bands_file = find_array(path, "data/BANDS")
-    if bands_file is None:
-        raise SpinetError(
-            f"Expected the bands of an EOPatch in {path / 'data'} as BANDS, with one of the suffixes "
-            f"{', '.join(ARRAY_SUFFIXES)}. There is none."
-        )
-    bands = read_array(bands_file, (None, None, None, len(BANDS)), ("uint16",))
+    bands = read_array(_bands_file(path), _BANDS_SHAPE, ("uint16",))
     frames, height, width, _ = bands.shape
 
     bands = _normalised(bands, path)
@@ -113,6 +108,23 @@ def open_eopatch(path: Path) -> xr.Dataset:
     return scene if box is None else scene.rio.write_crs(box.crs, inplace=True)
 
 
+def read_eopatch_sizes(path: Path) -> tuple[tuple[int, int, int], tuple[int, int] | None]:
+    """Frames, height and width of an EOPatch, and height and width of its label; None without one.
+
+    Only the heads of the files are read.
+
+    Raises:
+        SpinetError: if an array is missing or has an unexpected shape or type.
+    """
+    frames, height, width, _ = read_shape(_bands_file(path), _BANDS_SHAPE, ("uint16",))
+    file = find_array(path, "mask_timeless/CULTIVATED")
+    if file is None:
+        return (frames, height, width), None
+    label = read_shape(file, (None, None, 1), _FLAGS)
+    check_label_size((height, width), label[:2], file)
+    return (frames, height, width), label[:2]
+
+
 def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path) -> None:
     """Raise a SpinetError unless the grid of the label is that of the images, or finer by a whole number."""
     scale = label[0] // image[0]
@@ -121,6 +133,16 @@ def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path)
             f"Label of the wrong size: expected {image[0]} x {image[1]} pixels, the size of the images, or that times "
             f"a whole number, in {path}. Received: {label[0]} x {label[1]}."
         )
+
+
+def _bands_file(path: Path) -> Path:
+    file = find_array(path, "data/BANDS")
+    if file is None:
+        raise SpinetError(
+            f"Expected the bands of an EOPatch in {path / 'data'} as BANDS, with one of the suffixes "
+            f"{', '.join(ARRAY_SUFFIXES)}. There is none."
+        )
+    return file
 
 
 def _normalised(bands: Any, path: Path) -> Any:

@@ -60,7 +60,7 @@ class PatchSet(Protocol):
     """Patches that can be read one by one, in any order and from several threads.
 
     Attributes:
-        clear: float32 (patches, most frames), the clear fraction of each stored frame; 0 beyond a patch's frames.
+        clear: float (patches, most frames), the clear fraction of each stored frame; 0 beyond a patch's frames.
         cultivated: float64 (patches,), how many label pixels are cultivated.
         known: float64 (patches,), how many are cultivated or not; the others are unknown.
     """
@@ -98,7 +98,8 @@ class ShardPatches:
             index["clear"] = np.pad(index["clear"], ((0, 0), (0, widest - index["clear"].shape[1])))
         self._shard = np.repeat(np.arange(len(indices)), [len(index["frames"]) for index in indices])
         merged = {key: np.concatenate([index[key] for index in indices]) for key in (indices[0] if indices else ())}
-        self.clear: np.ndarray = merged.pop("clear")
+        # In float64, as a scene gives it: a rounded fraction could fall on the other side of a limit.
+        self.clear: np.ndarray = merged.pop("clear") / (shape[0] * shape[1])
         self.cultivated: np.ndarray = merged.pop("cultivated").astype("float64")
         self.known: np.ndarray = merged.pop("known").astype("float64")
         self._at = merged
@@ -250,7 +251,7 @@ def read_index(shard: Path, shape: Sequence[int], fine: Sequence[int]) -> dict[s
 
     Returns:
         For each patch: `images`, `label` and `weight`, their first bytes in the shard; `frames`, how many; `clear`
-        (patches, most frames); `row` and `column`; `cultivated` and `known`, numbers of label pixels.
+        (patches, most frames), the number of clear pixels in each; `row` and `column`; `cultivated` and `known`, numbers of label pixels.
 
     Raises:
         SpinetError: if it cannot be read, or points beyond the end of the shard.
