@@ -33,6 +33,7 @@ from training.prepare_plan import (
     check_headers,
     foreign_manifest,
     incomplete_scenes,
+    listed,
     read_headers,
     require_room,
     unfinished,
@@ -96,10 +97,10 @@ def prepare(
     with _locked(output / SHARDS) as folder:
         todo, conflicts = unfinished([part for part in parts if part in headers], settings, folder)
         strangers = sorted({path.stem for path in folder.glob("*.json")} - {part.name for part in parts})
-        conflicts += [f"{name} is in {folder}, but is none of what is to be prepared" for name in strangers]
-        conflicts += foreign_manifest(output)
+        conflicts |= dict.fromkeys(strangers, f"in {folder}, but none of the scenes to prepare")
+        conflicts |= foreign_manifest(output)
         if conflicts and not overwrite:
-            raise SpinetError("\n  ".join(["These stand against it:", *conflicts, _OVERWRITE]))
+            raise SpinetError("\n  ".join([f"{output} cannot be used as it is:", *listed(conflicts), _OVERWRITE]))
         if caution := require_room((headers[part] for part in todo), settings, folder):
             warnings.warn(caution, stacklevel=2)
         _remove_leftovers(output)
@@ -117,7 +118,8 @@ def prepare(
         with replacing(output / MANIFEST) as temporary:
             temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     done = len({part.scene for part in todo})
-    print(f"Prepared {done} of {len(paths)} scenes in {time.monotonic() - started:.1f} s; the others were finished")
+    others = f"; {len(paths) - done} were finished before" if done < len(paths) else ""
+    print(f"Prepared {done} of {len(paths)} scenes in {time.monotonic() - started:.1f} s{others}")
     _print_summary(manifest, output)
 
 
@@ -149,7 +151,7 @@ def check(data: Path, output: Path) -> None:
     print(f"All {len(entries)} files in {output / SHARDS} are as they were written, and {len(prints)} scenes as then")
 
 
-_OVERWRITE = "Pass --overwrite to prepare these again, or choose another output."
+_OVERWRITE = "Pass --overwrite to prepare it again, or choose another output folder."
 
 
 def _prepare_all(parts: Sequence[Part], settings: Settings, folder: Path, workers: int) -> dict[str, str]:
@@ -225,7 +227,7 @@ def _listed_problems(problems: dict[str, str], data: Path) -> str:
     return "\n  ".join(
         [
             f"{count} cannot be used, and without them there is no manifest:",
-            *(f"{scene}: {problem}" for scene, problem in sorted(problems.items())),
+            *listed(dict(sorted(problems.items()))),
             f"Repair them, or take them out of {data}, and run the same command again: what is finished is kept.",
         ]
     )

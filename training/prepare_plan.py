@@ -16,6 +16,9 @@ from training.split import Part
 # A folder with one of these is an EOPatch, if perhaps an incomplete one.
 _FEATURES = ("data", "mask", "mask_timeless")
 
+# How many scenes a message names.
+_NAMED = 10
+
 
 def incomplete_scenes(data: Path, scenes: Iterable[Path]) -> dict[str, str]:
     """EOPatches in a folder that lack their bands, and are therefore none of its scenes: name and problem of each."""
@@ -95,8 +98,8 @@ def require_room(headers: Iterable[Header], settings: Settings, folder: Path) ->
     return "" if free > needed else f"{text}, less where frames are cloudy"
 
 
-def unfinished(parts: Sequence[Part], settings: Settings, folder: Path) -> tuple[list[Part], list[str]]:
-    """Which parts are still to be prepared, and what in a folder of shards stands against using it.
+def unfinished(parts: Sequence[Part], settings: Settings, folder: Path) -> tuple[list[Part], dict[str, str]]:
+    """Which parts are still to be prepared.
 
     Args:
         parts: what is to be there in the end.
@@ -104,29 +107,38 @@ def unfinished(parts: Sequence[Part], settings: Settings, folder: Path) -> tuple
         folder: the folder of shards.
 
     Returns:
-        The parts to prepare, those of a changed input or other settings included; and a message for each of these.
+        The parts to prepare; and, for those of them that are there already but not as they should be, what is wrong
+        with them, by name.
     """
-    todo, conflicts = [], []
+    todo, conflicts = [], {}
     for part in parts:
         record = folder / f"{part.name}.json"
-        conflict = ""
-        if record.exists() and not (conflict := _conflict(record, part, settings)) and _has_files(record):
-            continue
-        todo.append(part)
+        conflict = _conflict(record, part, settings) if record.exists() else ""
         if conflict:
-            conflicts.append(conflict)
+            conflicts[part.name] = conflict
+        if conflict or not _is_whole(record):
+            todo.append(part)
     return todo, conflicts
 
 
-def foreign_manifest(output: Path) -> list[str]:
-    """What is wrong with the manifest of a folder; nothing where there is none."""
-    if not (output / MANIFEST).exists():
-        return []
+def foreign_manifest(output: Path) -> dict[str, str]:
+    """What is wrong with the manifest of a folder, by name; nothing where there is none."""
     try:
-        read_manifest(output)
+        if (output / MANIFEST).exists():
+            read_manifest(output)
     except SpinetError as error:
-        return [str(error)]
-    return []
+        return {MANIFEST: str(error)}
+    return {}
+
+
+def listed(reasons: Mapping[str, str]) -> list[str]:
+    """Lines that say what is wrong with what, those of the same reason as one."""
+    lines = []
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, other in reasons.items() if other == reason]
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"{', '.join(names[:_NAMED])}{more}: {reason}")
+    return lines
 
 
 def _conflict(record: Path, part: Part, settings: Settings) -> str:
@@ -137,24 +149,26 @@ def _conflict(record: Path, part: Part, settings: Settings) -> str:
     # As JSON gives it back: tuples are lists there.
     asked = json.loads(json.dumps(dataclasses.asdict(settings)))
     found = content.get("settings")
-    if found != asked:
-        return f"{part.name} was prepared with {_listed(found)}, and not with {_listed(asked)}"
+    if not isinstance(found, dict):
+        return f"{record} names no settings"
+    differing = [key for key in asked if found.get(key) != asked[key]]
+    if differing:
+        return f"prepared with {_listed(found, differing)}. Asked for: {_listed(asked, differing)}"
     if content.get("fingerprint") != fingerprint(part.path):
-        return f"{part.path} has changed since {part.name} was prepared"
+        return "changed since it was prepared"
     return ""
 
 
-def _has_files(record: Path) -> bool:
-    """Whether the files of a record are there, as large as they were."""
+def _is_whole(record: Path) -> bool:
+    """Whether a record and its files are there, as large as they were."""
     try:
         for name, entry in read_record(record)["files"].items():
             require_bytes(record.parent / name, entry["bytes"])
-    except SpinetError:
+    except (SpinetError, LookupError, TypeError, AttributeError):
         return False
     return True
 
 
-def _listed(settings: Mapping | None) -> str:
-    return ", ".join(
-        f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in (settings or {}).items()
-    )
+def _listed(settings: Mapping, keys: Iterable[str]) -> str:
+    values = {key: settings.get(key) for key in keys}
+    return ", ".join(f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in values.items())

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from spinet_tf.data.patches import Weights, cut_patch, grid_windows, label_scale, labelled
+from spinet_tf.data.patches import Weights, grid_windows, label_scale, labelled, read_patch
 from spinet_tf.data.scene import open_scene, require_valid_frames
 from spinet_tf.data.shard_writer import StoredPatch, write_shard
 from spinet_tf.data.shards import FORMAT, VERSION
@@ -195,11 +195,10 @@ class _OpenPart:
     ) -> StoredPatch:
         size, scale = self._size, self.scale
         above = row - first
-        window = slice(above, above + size), slice(column, column + size)
-        clear = np.count_nonzero(strip["valid"].variable[:, *window].to_numpy(), axis=(1, 2))
+        valid = strip["valid"].variable[:, above : above + size, column : column + size].to_numpy()
+        clear = np.count_nonzero(valid, axis=(1, 2))
         frames = np.flatnonzero(clear)
-        patch = cut_patch(strip, above, column, size, lambda _: frames)
-        assert patch is not None  # noqa: S101  windows without ground or label are none of the grid's
+        patch = read_patch(strip, above, column, size, frames)
         weight = self._weight[scale * row : scale * (row + size), scale * column : scale * (column + size)]
         return StoredPatch(
             patch.images,
