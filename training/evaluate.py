@@ -1,99 +1,151 @@
 """Score a trained model, and NDVI thresholds fitted on the same training scenes, on the scenes held out.
 
-The output folder receives scores.md, scores.json and one picture for each scene.
+The output folder receives report.html with pictures and curves, scores.md and scores.json.
 """
 
 import argparse
-import dataclasses
 import json
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import xarray as xr
 from rich.console import Console
 
-from spinet_tf.data.patches import labelled
-from spinet_tf.data.scene import find_scenes, select_bands
+from spinet_tf.data.frames import choose_frames
+from spinet_tf.data.patches import label_scale, labelled
+from spinet_tf.data.scene import clear_fraction, find_scenes, require_valid_frames, select_bands
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
-from spinet_tf.inference.engine import KerasEngine
+from spinet_tf.inference.engine import Engine, KerasEngine
 from spinet_tf.inference.model import load_model
 from spinet_tf.inference.scene import predict_scene
-from spinet_tf.models.ndvi import NDVIThresholds, mean_ndvi
+from spinet_tf.models.ndvi import NDVIThresholds
 from spinet_tf.progress import track
 from training.config import Config, load_config
 from training.output import prepare_output
-from training.pictures import write_picture
-from training.scores import SceneScores, markdown_table, mean_scores, rich_table, score_map, table_rows
-from training.split import Part, Split, split_scenes
+from training.pictures import data_uri, scene_pictures
+from training.report import Panel, write_report
+from training.results import NDVI_THRESHOLD, Evaluation, SceneResult
+from training.scores import THRESHOLD, THRESHOLDS, Truth, best_threshold, frame_steps
+from training.split import Part, split_scenes
+from training.tables import markdown, rich_table, score_tables
 
-# Probability above which land is called cultivated. Not fitted: binary cross-entropy already calibrates for it.
-THRESHOLD = 0.5
+OUTPUTS = ("report.html", "scores.md", "scores.json")
 
-# The challenge's season, March to August, to which the NDVI baseline belongs.
+# The challenge's season, March to August, to which the NDVI baseline belongs, and its bands.
 SEASON = range(3, 9)
-
-NOTE = (
-    "MCC: Matthews' correlation with every known pixel counting once, as in the paper. Weighted MCC: the same with the "
-    "weights of the AI4EO challenge's score. Mean: over scenes."
-)
+NDVI_BANDS = ("B04", "B08")
 
 EPILOG = """examples:
   python -m training.evaluate --model runs/demo/best.keras --data scenes --output runs/demo/evaluation
   python -m training.evaluate --model best.keras --config training/configs/demo.yaml --data scenes --output evaluation
+
+  # on scenes that the model has never seen, with the thresholds that the first run chose
+  python -m training.evaluate --model runs/demo/best.keras --data other_scenes --all \\
+      --thresholds-from runs/demo/evaluation/scores.json --output runs/demo/test
 """
 
 
+class Thresholds(NamedTuple):
+    """What an earlier evaluation chose.
+
+    Attributes:
+        model: the threshold on the model's probability.
+        ndvi: the baseline's two, where it had one.
+        source: the file that says so.
+    """
+
+    model: float
+    ndvi: tuple[float, float] | None
+    source: Path
+
+
 def evaluate(
-    model: keras.Model, config: Config, data: Path, output: Path, overwrite: bool = False
-) -> list[SceneScores]:
-    """Score a model and the NDVI baseline on what the split holds out, and write scores and pictures.
+    model: keras.Model,
+    config: Config,
+    data: Path,
+    output: Path,
+    model_file: Path = Path("model"),
+    everything: bool = False,
+    thresholds: Thresholds | None = None,
+    curve: bool = True,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Score a model and the NDVI baseline on what the split holds out, or on every scene, and write the reports.
+
+    One scene is in memory at a time.
 
     Args:
         model: a segmentation model such as `SPInet`.
-        config: the configuration it was trained with, which decides the split.
+        config: the configuration it was trained with, which decides the split and the frames.
         data: the scenes it was trained with, or others to be split alike.
         output: the folder to write, see the top of this file.
-        overwrite: whether earlier scores there may be replaced.
+        model_file: where the model was read from, for the reports.
+        everything: whether all scenes are scored, for scenes that the model was not trained with.
+        thresholds: what an evaluation of other scenes chose; only with `everything`. Otherwise the model's is chosen
+            on the scenes held out, and the baseline's are fitted on those that train.
+        curve: whether MCC by number of frames is computed too, which takes several times as long.
+        overwrite: whether earlier reports there may be replaced.
 
     Returns:
-        The scores of each scene held out.
+        What was found.
 
     Raises:
-        SpinetError: if scenes or output cannot be used.
+        SpinetError: if scenes, model or output cannot be used; before anything is predicted.
 
     Example:
         evaluate(load_model("best.keras"), load_config("config.yaml"), Path("scenes"), Path("evaluation"))
     """
     # One engine for all scenes, so that the network's graph is built once.
     engine = KerasEngine(model)
-    split = split_scenes(find_scenes(data), config.split, config.validation_scenes)
-    pictures = [f"{part.path.stem}{f'-{part.half}' if part.half else ''}.png" for part in split.validation]
-    prepare_output(output, ["scores.md", "scores.json", *pictures], overwrite)
-    print(f"Split: {split}")
-    baseline = NDVIThresholds(scale=engine.scale).fit(
-        ndvi_inputs(scene) for scene in _opened(split.training, "Fitting NDVI thresholds")
+    paths = find_scenes(data)
+    training: list[Part] = []
+    if everything:
+        parts = [Part(path) for path in paths]
+        described = "none, every scene is scored; the model must not have been trained on them"
+    else:
+        split = split_scenes(paths, config.split, config.validation_scenes)
+        (training, parts), described = split, str(split)
+    # Earlier reports stay until new ones replace them.
+    prepare_output(output, () if overwrite else OUTPUTS, overwrite)
+    print(f"Split: {described}")
+    missing = _look(parts, engine)
+    baseline, origin = _baseline(missing, training, thresholds, engine.scale)
+
+    # Maps are drawn at the threshold that nothing here chose.
+    shown_at = thresholds.model if thresholds else THRESHOLD
+    scenes, panels = [], []
+    for scene in _opened(parts, "Scoring"):
+        result, probability, seen, ndvi_map = _score_scene(engine, scene, baseline, config.max_cloud, curve)
+        scenes.append(result)
+        pictures = scene_pictures(seen, probability, shown_at, ndvi_map, type(model).__name__)
+        panels.append([Panel(picture.title, data_uri(picture.image)) for picture in pictures])
+
+    chosen, chosen_on = None, ""
+    if thresholds:
+        chosen, chosen_on = thresholds.model, f"chosen on other scenes, by {thresholds.source}."
+    elif not everything:
+        chosen = best_threshold(scene.tallies["model"] for scene in scenes)
+        chosen_on = "chosen on these very scenes, so that it flatters the model on them. It is meant for other scenes."
+    found = Evaluation(
+        model=type(model).__name__,
+        model_file=str(model_file),
+        data=str(data),
+        split=described,
+        max_cloud=config.max_cloud,
+        chosen=chosen,
+        chosen_on=chosen_on,
+        ndvi=(baseline.low, baseline.high) if baseline else None,
+        ndvi_origin=origin,
+        scenes=scenes,
     )
-    scores = []
-    for scene, picture in zip(_opened(split.validation, "Scoring"), pictures, strict=True):
-        red, nir, valid, label = ndvi_inputs(scene)
-        ndvi_map = baseline.predict(red, nir, valid)
-        probability = predict_scene(engine, scene, max_cloud=config.max_cloud)["probability"].to_numpy()
-        model_map = probability > THRESHOLD
-        score = SceneScores(scene.attrs["name"], score_map(label, model_map), score_map(label, ndvi_map))
-        scores.append(score)
-        ndvi = mean_ndvi(red, nir, valid, engine.scale)
-        write_picture(output / picture, scene, score, ndvi, ndvi_map, probability, model_map)
-    _write_scores(output, data, split, baseline, scores)
-    Console().print(rich_table(table_rows(scores)))
-    print(NOTE)
-    print(f"NDVI thresholds, fitted on what trains: {baseline.low:.3f} to {baseline.high:.3f}")
-    print(f"Wrote {output / 'scores.md'}, {output / 'scores.json'}")
-    for picture in pictures:
-        print(f"Wrote {output / picture}")
-    return scores
+    _write(output, found, panels)
+    return found
 
 
 def ndvi_inputs(scene: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -102,30 +154,143 @@ def ndvi_inputs(scene: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         season = scene.isel(time=np.flatnonzero(scene["time"].dt.month.isin(SEASON)))
         if season["valid"].any():
             scene = season
-    red, nir = select_bands(scene, ["B04", "B08"])["bands"].transpose("band", ...).to_numpy()
+    red, nir = select_bands(scene, NDVI_BANDS)["bands"].transpose("band", ...).to_numpy()
     return red, nir, scene["valid"].to_numpy(), scene["label"].to_numpy()
 
 
-def _opened(parts: list[Part], description: str):
+def training_config(path: Path | None, model_file: Path) -> Config:
+    """The configuration at `path`; without one, that which training.train wrote beside the model."""
+    beside = model_file.parent / "config.yaml"
+    if path is None and not beside.is_file():
+        raise SpinetError(f"Expected {beside}, which training.train writes. Pass --config.")
+    return load_config(path or beside)
+
+
+def load_thresholds(path: Path) -> Thresholds:
+    """Read what an evaluation chose.
+
+    Args:
+        path: its scores.json.
+
+    Returns:
+        The thresholds.
+
+    Raises:
+        SpinetError: if the file cannot be read, or states no threshold chosen on validation scenes.
+
+    Example:
+        load_thresholds(Path("runs/demo/evaluation/scores.json")).model
+    """
+    expected = "Expected scores.json of an evaluation of validation scenes, with the thresholds that it chose"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["thresholds"]
+        model, ndvi = found["model_at_chosen"], found.get("ndvi")
+        usable = model in THRESHOLDS and (ndvi is None or -1 <= float(ndvi[0]) < float(ndvi[1]) <= 1)
+        values = Thresholds(float(model), ndvi and (float(ndvi[0]), float(ndvi[1])), path)
+    except OSError as error:
+        raise SpinetError(f"{expected}. Cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise SpinetError(f"{expected}. {path} states none.") from error
+    if not usable:
+        raise SpinetError(f"{expected}, in steps of 0.001. {path}: {model} for the model, {ndvi} for NDVI.")
+    return values
+
+
+def _look(parts: list[Part], engine: Engine) -> str:
+    """Open every scene once, and raise a SpinetError if one cannot be scored.
+
+    Returns:
+        Why there can be no NDVI baseline, or nothing.
+    """
+    reason = ""
+    for part in track(parts, "Looking at the scenes", len(parts)):
+        scene = labelled(part())
+        require_valid_frames(scene)
+        select_bands(scene, engine.band_names or ())
+        name, scale = scene.attrs["name"], label_scale(scene)
+        if scale != engine.scale:
+            raise SpinetError(
+                f"Expected labels {engine.scale} times finer than the images, as the model's maps are. {name}: "
+                f"{scale} times. Choose other scenes, or a model trained on scenes like these."
+            )
+        absent = [band for band in NDVI_BANDS if band not in scene["band"].values]
+        if absent and not reason:
+            reason = f"none, because {name} lacks {' and '.join(absent)}."
+    return reason
+
+
+def _baseline(
+    missing: str, training: list[Part], thresholds: Thresholds | None, scale: int
+) -> tuple[NDVIThresholds | None, str]:
+    """The NDVI baseline, and where its thresholds come from."""
+    if missing:
+        return None, missing
+    if training:
+        scenes = _opened(training, "Fitting NDVI thresholds")
+        return NDVIThresholds(scale=scale).fit(map(ndvi_inputs, scenes)), "fitted on what trains."
+    if thresholds and thresholds.ndvi:
+        return NDVIThresholds(*thresholds.ndvi, scale=scale), f"fitted on what trained, by {thresholds.source}."
+    return NDVIThresholds(scale=scale), "the challenge's own thresholds, fitted on none of these scenes."
+
+
+def _opened(parts: list[Part], description: str) -> Iterator[xr.Dataset]:
     for part in track(parts, description, len(parts)):
         yield labelled(part())
 
 
-def _write_scores(output: Path, data: Path, split: Split, baseline: NDVIThresholds, scores: list[SceneScores]) -> None:
-    thresholds = {"spinet": THRESHOLD, "ndvi": [baseline.low, baseline.high]}
-    summary = {
-        "data": str(data),
-        "split": str(split),
-        "thresholds": thresholds,
-        "scenes": [dataclasses.asdict(score) for score in scores],
-        "mean": dataclasses.asdict(mean_scores(scores)),
-        "note": NOTE,
-    }
-    text = f"{markdown_table(table_rows(scores))}\n\n{NOTE}\n\nSplit: {split}. NDVI thresholds fitted on what trains: "
+def _score_scene(
+    engine: Engine, scene: xr.Dataset, baseline: NDVIThresholds | None, max_cloud: float, curve: bool
+) -> tuple[SceneResult, np.ndarray, xr.Dataset, np.ndarray | None]:
+    """Score a scene.
+
+    Returns:
+        The counts; the probability; the scene with the frames that the model saw; the baseline's map.
+    """
+    seen = scene.isel(time=choose_frames(clear_fraction(scene), max_cloud=max_cloud)).load()
+    frames = seen.sizes["time"]
+    clear = seen["valid"].sum("time").to_numpy()
+    truth = Truth(seen["label"].to_numpy(), clear.repeat(engine.scale, axis=0).repeat(engine.scale, axis=1))
+
+    def predict(count: int) -> np.ndarray:
+        return predict_scene(engine, seen, "clearest", count)["probability"].to_numpy()
+
+    probability = predict(frames)
+    tallies = {"model": truth.tally(probability, THRESHOLDS)}
+    ndvi_map = baseline.predict(*ndvi_inputs(scene)[:3]) if baseline else None
+    if ndvi_map is not None:
+        tallies["ndvi"] = truth.tally(ndvi_map, [NDVI_THRESHOLD])
+    # With all frames it is the map made already, and so is the baseline's, which has its own rule for clear frames.
+    curves = {system: {frames: tally.mcc_at_thresholds()} for system, tally in tallies.items()} if curve else {}
+    for count in frame_steps(frames)[:-1] if curve else []:
+        curves["model"][count] = truth.tally(predict(count), THRESHOLDS).mcc_at_thresholds()
+        if baseline:
+            fewer = seen.isel(time=choose_frames(clear_fraction(seen), "clearest", count))
+            with warnings.catch_warnings():
+                # That no frame is clear enough was said of the whole scene.
+                warnings.simplefilter("ignore", UserWarning)
+                few_map = baseline.predict(*ndvi_inputs(fewer)[:3])
+            curves["ndvi"][count] = truth.tally(few_map, [NDVI_THRESHOLD]).mcc_at_thresholds()
+    unseen = int(np.isnan(probability).sum())
+    return SceneResult(scene.attrs["name"], frames, unseen, tallies, curves), probability, seen, ndvi_map
+
+
+def _write(output: Path, found: Evaluation, panels: list[list[Panel]]) -> None:
+    tables, notes = score_tables(found), found.notes()
     with replacing(output / "scores.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n")
+        temporary.write_text(json.dumps(found.summary(), indent=2) + "\n", encoding="utf-8")
     with replacing(output / "scores.md") as temporary:
-        temporary.write_text(f"{text}{baseline.low:.3f} to {baseline.high:.3f}. SPInet's threshold: {THRESHOLD}.\n")
+        temporary.write_text(markdown(tables, [f"Split: {found.split}.", *notes]), encoding="utf-8")
+    write_report(output / "report.html", found, panels)
+    console = Console()
+    if not console.is_terminal:
+        # A file has no edge to break lines at.
+        console.width = 200
+    for table in tables:
+        console.print(rich_table(table))
+    for note in notes:
+        print(note)
+    for name in OUTPUTS:
+        print(f"Wrote {output / name}")
 
 
 @reports_errors
@@ -139,19 +304,47 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--model", required=True, type=Path, metavar="FILE", help="a .keras file")
     parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="labelled scenes, or one")
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="where to write scores and pictures"
-    )
+    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="where to write the reports")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the training's YAML file (default: config.yaml beside the model)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier scores in the output folder")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="score every scene of a folder that the model was not trained on, instead of what the split holds out",
+    )
+    parser.add_argument(
+        "--thresholds-from",
+        type=Path,
+        metavar="FILE",
+        help="with --all: scores.json of the evaluation of the validation scenes, whose thresholds are used; without "
+        "it the model's is 0.5 and the NDVI baseline has the challenge's",
+    )
+    parser.add_argument(
+        "--no-curve",
+        action="store_true",
+        help="leave out MCC by number of frames, for which each scene is mapped again with its 1, 2, 3, 5, 8, 12, 20, "
+        "30, ... clearest frames: all in all two to four times the time",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier reports in the output folder")
     arguments = parser.parse_args(argv)
-    model = load_model(arguments.model)
-    config = arguments.config or arguments.model.parent / "config.yaml"
-    if arguments.config is None and not config.is_file():
-        raise SpinetError(f"Expected {config}, which training.train writes. Pass --config.")
-    evaluate(model, load_config(config), arguments.data, arguments.output, arguments.overwrite)
+    if arguments.thresholds_from and not arguments.all:
+        raise SpinetError(
+            "--thresholds-from goes with --all: on the scenes held out the thresholds are chosen and fitted. Add --all "
+            "if the model was trained on none of these scenes."
+        )
+    thresholds = load_thresholds(arguments.thresholds_from) if arguments.thresholds_from else None
+    evaluate(
+        load_model(arguments.model),
+        training_config(arguments.config, arguments.model),
+        arguments.data,
+        arguments.output,
+        arguments.model,
+        arguments.all,
+        thresholds,
+        not arguments.no_curve,
+        arguments.overwrite,
+    )
 
 
 if __name__ == "__main__":

@@ -1,66 +1,72 @@
-"""One picture of a scene: what the satellite saw, what each system made of it, and the truth."""
+"""Pictures of a scene: what the satellite saw, what each system made of it, the truth, and the errors."""
 
-from pathlib import Path
+import base64
+import io
+import math
+from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 import xarray as xr
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from PIL import Image
 
 from spinet_tf.data.scene import clear_fraction
-from spinet_tf.files import replacing
-from training.scores import SceneScores
 
-_COLOURS = {"not cultivated": "#d9e2d0", "cultivated": "#b5651d", "unknown": "#ffffff"}
-_CLASSES = ListedColormap(list(_COLOURS.values()))
+# Colours that readers who see no difference between red and green can tell apart.
+CLASS_COLOURS = {"not cultivated": "#e3e8dc", "cultivated": "#a8581c", "unknown": "#ffffff"}
+ERROR_COLOURS = {
+    "rightly not cultivated": "#ecefe8",
+    "rightly cultivated": "#b9a98f",
+    "wrongly cultivated (false positive)": "#d7301f",
+    "missed (false negative)": "#2166ac",
+    "unknown": "#ffffff",
+}
+PROBABILITY_COLOURS = "viridis"
+UNSEEN_COLOUR = "#ffffff"
+
+# Longer sides are thinned out, so that a report of ten scenes of the challenge stays below 5 MB.
+_LONGEST_SIDE = 700
+_PHOTO_SIDE = 500
 
 
-def write_picture(
-    path: Path,
-    scene: xr.Dataset,
-    scores: SceneScores,
-    ndvi: np.ndarray,
-    ndvi_map: np.ndarray,
-    probability: np.ndarray,
-    model_map: np.ndarray,
-) -> None:
-    """Write a PNG of six panels: true colour, NDVI and its map, probability and the model's map, truth.
+class Picture(NamedTuple):
+    """A picture and what it shows."""
+
+    title: str
+    image: Image.Image
+
+
+def scene_pictures(
+    scene: xr.Dataset, probability: np.ndarray, threshold: float, ndvi_map: np.ndarray | None, model: str
+) -> list[Picture]:
+    """Draw a scene: true colour, truth, NDVI's map where there is one, probability, map, and errors.
 
     Args:
-        path: the file; an existing one is replaced.
         scene: a labelled scene.
-        scores: what the titles say.
-        ndvi: the mean NDVI.
-        ndvi_map: bool, the baseline's map.
-        probability: the model's, 0 to 1, NaN where unknown.
-        model_map: bool, the model's map.
-    """
-    height, width = scene["label"].shape
-    # Panels keep the scene's proportions, within reason.
-    figure = Figure(figsize=(13, 1.2 + 8.4 * np.clip(height / width, 0.4, 2)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3).T.ravel()
-    extent = (0, width, height, 0)
+        probability: (height, width) on the label's grid, 0 to 1, NaN where unknown.
+        threshold: above which the map calls land cultivated.
+        ndvi_map: bool (height, width), the baseline's map, or None.
+        model: the model's name, for the titles.
 
+    Returns:
+        Five or six pictures, in the order in which they are best looked at.
+
+    Example:
+        scene_pictures(scene, probability, 0.5, None, "SPInet")[0].image.save("true_colour.png")
+    """
+    label = scene["label"].to_numpy()
     colours, frame = true_colour(scene)
-    axes[0].imshow(colours, extent=extent, interpolation="nearest")
-    axes[0].set_title(f"{scores.scene}\ntrue colour, {frame}")
-    _show_classes(axes[1], np.where(scene["label"] == 255, 2, scene["label"]), "truth")
-    _show_values(figure, axes[2], ndvi, "mean NDVI of the clear frames, bicubic", "RdYlGn", -0.2, 1)
-    _show_classes(
-        axes[3], ndvi_map, f"NDVI thresholds\nMCC {scores.ndvi.mcc:.3f}, weighted {scores.ndvi.weighted_mcc:.3f}"
-    )
-    _show_values(figure, axes[4], probability, "SPInet, probability of cultivated land", "viridis", 0, 1)
-    _show_classes(axes[5], model_map, f"SPInet\nMCC {scores.model.mcc:.3f}, weighted {scores.model.weighted_mcc:.3f}")
-    for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
-    handles = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in _COLOURS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    cultivated = probability > threshold
+    pictures = [
+        Picture(f"True colour, {frame}", photo(colours)),
+        Picture("Truth", class_picture(np.where(label == 255, 2, label == 1), CLASS_COLOURS)),
+        Picture(f"Probability, {model}", probability_picture(probability)),
+        Picture(f"Map, {model} at {threshold:g}", class_picture(cultivated, CLASS_COLOURS)),
+        Picture(f"Errors, {model} at {threshold:g}", class_picture(error_classes(label, cultivated), ERROR_COLOURS)),
+    ]
+    if ndvi_map is not None:
+        pictures.insert(2, Picture("Map, NDVI thresholds", class_picture(ndvi_map, CLASS_COLOURS)))
+    return pictures
 
 
 def true_colour(scene: xr.Dataset) -> tuple[np.ndarray, str]:
@@ -78,12 +84,43 @@ def true_colour(scene: xr.Dataset) -> tuple[np.ndarray, str]:
     return np.clip((image - dark) / max(bright - dark, 1), 0, 1), date
 
 
-def _show_values(figure, axis, values, title, colours, low, high):
-    shown = axis.imshow(values, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    figure.colorbar(shown, ax=axis, shrink=0.7)
-    axis.set_title(title)
+def error_classes(label: np.ndarray, cultivated: np.ndarray) -> np.ndarray:
+    """Which of `ERROR_COLOURS` each pixel of a map has: uint8 (height, width)."""
+    # 0 and 3 are not called cultivated, 1 and 2 are.
+    classes = np.where(cultivated, np.where(label == 1, 1, 2), np.where(label == 1, 3, 0))
+    return np.where(label == 255, 4, classes).astype("uint8")
 
 
-def _show_classes(axis, classes, title):
-    axis.imshow(classes, cmap=_CLASSES, vmin=0, vmax=2, interpolation="nearest")
-    axis.set_title(title)
+def photo(colours: np.ndarray) -> Image.Image:
+    """Red, green and blue, float (height, width, 3), 0 to 1, as a picture."""
+    image = Image.fromarray((255 * colours).astype("uint8"))
+    image.thumbnail((_PHOTO_SIDE, _PHOTO_SIDE))
+    return image
+
+
+def class_picture(classes: np.ndarray, colours: dict[str, str]) -> Image.Image:
+    """Numbers of classes, (height, width), as a picture in the colours of that order."""
+    image = Image.fromarray(_thinned(classes, _LONGEST_SIDE).astype("uint8"))
+    image.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in colours.values()))
+    return image
+
+
+def probability_picture(probability: np.ndarray) -> Image.Image:
+    """A probability, (height, width), as a picture; white where it is NaN."""
+    colours = matplotlib.colormaps[PROBABILITY_COLOURS].with_extremes(bad=UNSEEN_COLOUR)
+    return Image.fromarray(colours(_thinned(probability, _PHOTO_SIDE), bytes=True)).convert("RGB")
+
+
+def data_uri(image: Image.Image) -> str:
+    """The picture as the address of an HTML <img>: JPEG for a photo of some size, PNG for everything else."""
+    stream = io.BytesIO()
+    # JPEG's blocks of 8 pixels would show in small pictures, and blur borders of classes.
+    lossy = image.mode == "RGB" and max(image.size) > 128
+    kind = "JPEG" if lossy else "PNG"
+    image.save(stream, kind, **({"quality": 80} if lossy else {"optimize": True}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _thinned(values: np.ndarray, longest: int) -> np.ndarray:
+    step = math.ceil(max(values.shape) / longest)
+    return values[::step, ::step]

@@ -1,0 +1,143 @@
+"""The scores as tables, for a terminal, Markdown and HTML alike."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from training.results import Evaluation, System
+from training.scores import BOUNDARY_PIXELS, Score, clear_frame_groups
+
+
+class Table(NamedTuple):
+    """A table of text.
+
+    Attributes:
+        title: what it shows.
+        header: names of the columns; the first two hold names, the others numbers.
+        rows: one for each scene and system.
+        summary: one for each system, over all scenes; none where there is one scene only.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    summary: list[list[str]]
+
+
+def score_tables(evaluation: Evaluation) -> list[Table]:
+    """The tables of an evaluation: its scores, MCC by place and, where asked for, MCC by number of frames.
+
+    Args:
+        evaluation: what was found.
+
+    Returns:
+        Two or three tables with a row for each scene and system.
+
+    Example:
+        print(markdown_table(score_tables(evaluation)[0]))
+    """
+    tables = [
+        _table(
+            "Scores",
+            evaluation,
+            {
+                "MCC": lambda score: score.mcc,
+                "weighted MCC": lambda score: score.weighted_mcc,
+                "precision": lambda score: score.precision,
+                "recall": lambda score: score.recall,
+                "F1": lambda score: score.f1,
+                "IoU": lambda score: score.iou,
+            },
+        )
+    ]
+    there = {name for scene in evaluation.scenes for name in scene.tallies["model"].pixels_by_clear_frames()}
+    tables.append(
+        _table(
+            "MCC near boundaries, elsewhere, and by number of clear frames",
+            evaluation,
+            {
+                f"within {BOUNDARY_PIXELS} px": lambda score: score.mcc_near_boundary,
+                "elsewhere": lambda score: score.mcc_elsewhere,
+            }
+            | {f"{name} clear": _of_group(name) for name in clear_frame_groups() if name in there},
+        )
+    )
+    if evaluation.has_curve():
+        tables.append(_curve_table(evaluation))
+    return tables
+
+
+def _of_group(name: str) -> Callable[[Score], float | None]:
+    return lambda score: score.mcc_by_clear_frames.get(name)
+
+
+def _table(title: str, evaluation: Evaluation, columns: dict[str, Callable[[Score], float | None]]) -> Table:
+    def row(name: str, system: System, score: Score) -> list[str]:
+        return [name, system.label, *(_cell(pick(score)) for pick in columns.values())]
+
+    systems = evaluation.systems()
+    return Table(
+        title,
+        ["scene", "map", *columns],
+        [row(scene.scene, system, scene.score(system)) for scene in evaluation.scenes for system in systems],
+        [row("mean", system, evaluation.mean(system)) for system in systems if len(evaluation.scenes) > 1]
+        + [row("together", system, evaluation.together(system)) for system in systems if len(evaluation.scenes) > 1],
+    )
+
+
+def _curve_table(evaluation: Evaluation) -> Table:
+    steps, systems = evaluation.steps(), evaluation.systems()
+    return Table(
+        "MCC by number of frames used",
+        ["scene", "map", *map(str, steps[:-1]), "all"],
+        [
+            [scene.scene, system.label, *(_cell(scene.curve_mcc(system, step)) for step in steps)]
+            for scene in evaluation.scenes
+            for system in systems
+        ],
+        [
+            ["mean", system.label, *(_cell(evaluation.mean_curve_mcc(system, step)) for step in steps)]
+            for system in systems
+            if len(evaluation.scenes) > 1
+        ],
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def rich_table(table: Table) -> RichTable:
+    """The table for a terminal."""
+    # Names are text, whatever brackets they hold.
+    shown = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(table.header):
+        shown.add_column(Text(name), justify="right" if number > 1 else "left", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*map(Text, row))
+    shown.add_section()
+    for row in table.summary:
+        shown.add_row(*map(Text, row), style="bold")
+    return shown
+
+
+def markdown_table(table: Table) -> str:
+    """The table as Markdown, without its title."""
+    rows = [table.header, ["---"] * 2 + ["---:"] * (len(table.header) - 2), *table.rows, *table.summary]
+    return "\n".join(f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows)
+
+
+def _markdown_cell(text: str) -> str:
+    text = " ".join(text.splitlines())
+    for mark in "\\`*_[]<>|":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def markdown(tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """The tables with their titles, and the notes as a list."""
+    parts = [f"## {table.title}\n\n{markdown_table(table)}" for table in tables]
+    return "\n\n".join([*parts, "\n".join(f"- {_markdown_cell(note)}" for note in notes)]) + "\n"
