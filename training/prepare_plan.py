@@ -95,7 +95,7 @@ def require_room(headers: Iterable[Header], settings: Settings, folder: Path) ->
     # Frames are left out of patches where they are cloudy: seldom more than half of them, hardly ever three quarters.
     if free < needed / 4:
         raise SpinetError(f"{text}. Choose another folder.")
-    return "" if free > needed else f"{text}, less where frames are cloudy"
+    return "" if free >= needed else f"{text}, less where frames are cloudy"
 
 
 def unfinished(parts: Sequence[Part], settings: Settings, folder: Path) -> tuple[list[Part], dict[str, str]]:
