@@ -29,6 +29,7 @@ def padded_share(lengths):
 def test_a_batch_holds_the_patches_that_it_names():
     patches = ragged()
     batches = ShardBatches(patches, Sampling("all", max_cloud=0.5), batch=4)
+    turns = [[] for _ in range(12)]
     for step in range(12):
         batch = batches[step]
         found = numbers(batch)
@@ -43,6 +44,8 @@ def test_a_batch_holds_the_patches_that_it_names():
             assert sum(same) == 1
             np.testing.assert_array_equal(turned[same.index(True)].label, batch.label[row])
             np.testing.assert_array_equal(turned[same.index(True)].weight, batch.weight[row])
+            turns[step].append(same.index(True))
+    assert np.mean([len(set(row)) for row in turns]) > 2.5
 
 
 def test_each_pass_visits_every_patch_once_in_another_order():
@@ -81,6 +84,7 @@ def test_a_batch_alone_is_that_of_a_long_run_in_any_thread():
             assert_equal(batch, expected[step])
     assert len({batch.images.tobytes() for batch in expected}) == 25
     other = ShardBatches(ragged(), EVERYTHING, batch=4, seed=8)
+    assert other.names(0) != run.names(0)
     assert any(not np.array_equal(other[step].label, expected[step].label) for step in range(3))
 
 
@@ -126,6 +130,9 @@ def test_balance_draws_as_many_cultivated_pixels_as_others():
     drawn = np.zeros(30)
     for step in range(7 * 40):
         np.add.at(drawn, [number for number, _ in numbers(batches[step])], 1)
+    # Not those of one scene after the other.
+    first = [int(name.split()[1]) for step in range(7) for name in batches.names(step)]
+    assert np.mean(np.diff(np.reshape(first, (7, 4)), axis=1) < 0) > 0.2
     # In each pass of 28, every patch as often as it should be, up to one.
     np.testing.assert_allclose(drawn / 40, 28 * share / 2, atol=0.35)
     for turn_number in range(5):
@@ -181,9 +188,9 @@ def test_all_workers_together_have_the_whole_batch(workers):
 
 def test_a_share_can_be_shared():
     batches = ShardBatches(ragged(), Sampling(), batch=4)
-    parts = [batches.shard(0, 2).shard(1, 2), batches.shard(1, 2)]
-    assert parts[0].names(2) == batches.names(2)[2:3]
-    assert parts[1].names(2) == batches.names(2)[1::2]
+    assert batches.shard(0, 2).shard(1, 2).names(2) == batches.names(2)[2:3]
+    assert batches.shard(1, 2).shard(0, 2).names(2) == batches.names(2)[1:2]
+    assert batches.shard(1, 2).names(2) == batches.names(2)[1::2]
 
 
 @pytest.mark.parametrize(("worker", "workers"), [(-1, 2), (2, 2), (0, 5), (0, 0)])
@@ -221,6 +228,8 @@ def test_groups_of_the_grid_stay_together():
     patches, groups = ragged(22), np.arange(22) % 3
     order = [number for batch in GridBatches(patches, Sampling("all"), 4, groups) for number, _ in numbers(batch)]
     assert [group for group, _ in itertools.groupby(groups[order])] == [0, 1, 2]
+    # Two batches at once could go back and forth between two groups.
+    assert GridBatches(patches, Sampling("all"), 4, groups).parallel == 1
 
 
 def test_workers_share_the_grid_and_may_have_none_of_the_last_batch():

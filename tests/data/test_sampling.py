@@ -62,6 +62,11 @@ def test_jitter_is_as_strong_as_asked():
     assert abs(log.std() - 0.05) < 0.004
 
 
+def test_jitter_rounds_to_the_nearest_number():
+    images = Sampling(jitter=0.01).vary(constant_patch(3, frames=50), stream(0)).images
+    np.testing.assert_array_equal(images, 3)
+
+
 def test_jitter_keeps_no_data_and_makes_none():
     patch = constant_patch(frames=50)
     patch.images[..., 0], patch.images[..., 1], patch.images[..., 2] = 0, 1, 65535
