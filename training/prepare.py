@@ -8,7 +8,6 @@ after an interruption, or when there are more scenes: what is finished is kept.
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -24,7 +23,6 @@ from spinet_tf.data.patches import Weights
 from spinet_tf.data.scene import find_scenes
 from spinet_tf.data.shards import FORMAT, MANIFEST, SHARDS, VERSION, read_manifest, read_record
 from spinet_tf.errors import SpinetError, reports_errors
-from spinet_tf.files import replacing
 from spinet_tf.progress import track
 from training.config import Config, load_config
 from training.moments import Moments
@@ -38,7 +36,7 @@ from training.prepare_plan import (
     require_room,
     unfinished,
 )
-from training.prepare_scene import SceneTask, Settings, file_entry, fingerprint, prepare_scene
+from training.prepare_scene import SceneTask, Settings, file_entry, fingerprint, prepare_scene, write_json
 from training.processes import in_processes
 from training.split import Part, Split, default_validation, split_scenes
 
@@ -101,9 +99,9 @@ def prepare(
         conflicts |= foreign_manifest(output)
         if conflicts and not overwrite:
             raise SpinetError("\n  ".join([f"{output} cannot be used as it is:", *listed(conflicts), _OVERWRITE]))
+        _remove_leftovers(output)
         if caution := require_room((headers[part] for part in todo), settings, folder):
             warnings.warn(caution, stacklevel=2)
-        _remove_leftovers(output)
         if todo or problems or conflicts:
             # From here to the end of the work it would not be true.
             (output / MANIFEST).unlink(missing_ok=True)
@@ -115,8 +113,7 @@ def prepare(
         if problems:
             raise SpinetError(_listed_problems(problems, data))
         manifest = _manifest(chosen, settings, folder)
-        with replacing(output / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_json(output / MANIFEST, manifest)
     done = len({part.scene for part in todo})
     others = f"; {len(paths) - done} were finished before" if done < len(paths) else ""
     print(f"Prepared {done} of {len(paths)} scenes in {time.monotonic() - started:.1f} s{others}")
@@ -168,12 +165,11 @@ def _prepare_all(parts: Sequence[Part], settings: Settings, folder: Path, worker
                 if result.problem:
                     problems[result.scene] = result.problem
                 finished += not result.problem
-    except KeyboardInterrupt:
-        print(f"\n{finished} of {len(tasks)} scenes were finished and are kept", file=sys.stderr)
-        raise
-    finally:
+    except BaseException:
         # Processes that were ended leave what they were writing, under hidden names.
         _remove_leftovers(folder.parent)
+        print(f"{finished} of {len(tasks)} scenes were finished and are kept", file=sys.stderr)
+        raise
     return problems
 
 

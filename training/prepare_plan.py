@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from spinet_tf.data.headers import Header, read_header
-from spinet_tf.data.shards import MANIFEST, read_manifest, read_record, require_bytes
+from spinet_tf.data.shards import MANIFEST, UnreadableError, read_manifest, read_record, require_bytes
 from spinet_tf.errors import SpinetError
 from spinet_tf.progress import track
 from training.prepare_scene import Settings, fingerprint
@@ -126,6 +126,8 @@ def foreign_manifest(output: Path) -> dict[str, str]:
     try:
         if (output / MANIFEST).exists():
             read_manifest(output)
+    except UnreadableError:
+        return {}
     except SpinetError as error:
         return {MANIFEST: str(error)}
     return {}
@@ -144,6 +146,9 @@ def listed(reasons: Mapping[str, str]) -> list[str]:
 def _conflict(record: Path, part: Part, settings: Settings) -> str:
     try:
         content = read_record(record)
+    except UnreadableError:
+        # As good as absent: it is written anew.
+        return ""
     except SpinetError as error:
         return str(error)
     # As JSON gives it back: tuples are lists there.

@@ -13,7 +13,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -82,18 +82,18 @@ def write_shard(shard: Path, index: Path, patches: Iterable[StoredPatch]) -> dic
                 }
             )
             clear.append(patch.clear)
-        _to_disk(file)
+        to_disk(file)
     arrays = {key: np.array([row[key] for row in rows], "int64") for key in rows[0]}
     arrays["clear"] = np.zeros((len(clear), max(map(len, clear))), "int32")
     for row, counts in zip(arrays["clear"], clear, strict=True):
         row[: len(counts)] = counts
     with index.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-        _to_disk(file)
+        to_disk(file)
     return {"patches": len(rows), **{key: int(arrays[key].sum()) for key in ("frames", "known", "cultivated")}}
 
 
-def write_record(file, data: bytes) -> None:
+def write_record(file: IO[bytes], data: bytes) -> None:
     """Append one record to a TFRecord file."""
     length = struct.pack("<Q", len(data))
     file.writelines((length, _masked_crc(length), data, _masked_crc(data)))
@@ -131,6 +131,12 @@ def encode_example(features: Mapping[str, bytes | np.ndarray]) -> tuple[bytes, d
     return message, {name: len(message) - length + end for name, end in ends.items()}
 
 
+def to_disk(file: IO) -> None:
+    """Make sure that what was written outlasts a power cut, before the file gets its name."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def _features(patch: StoredPatch) -> dict[str, bytes | np.ndarray]:
     return {
         "images": patch.images.astype("<u2", copy=False).tobytes(),
@@ -163,9 +169,3 @@ def _varint(number: int) -> bytes:
 def _masked_crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _to_disk(file) -> None:
-    """Make sure that what was written outlasts a power cut, before the file gets its name."""
-    file.flush()
-    os.fsync(file.fileno())

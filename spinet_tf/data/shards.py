@@ -56,6 +56,10 @@ _ADVICE = "Run python -m training.prepare again."
 _REPLACE = f"Delete it. {_ADVICE}"
 
 
+class UnreadableError(SpinetError):
+    """A file that holds nothing, or something else than it should."""
+
+
 class PatchSet(Protocol):
     """Patches that can be read one by one, in any order and from several threads.
 
@@ -216,14 +220,15 @@ def read_record(path: Path) -> dict[str, Any]:
     """What one of the JSON files holds.
 
     Raises:
-        SpinetError: if it cannot be read, or was written in another version of the format.
+        UnreadableError: if it is no JSON.
+        SpinetError: if it was written by something else, or in another version of the format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SpinetError(f"{path} cannot be read: {error}. {_ADVICE}") from error
+        raise UnreadableError(f"{path} cannot be read: {error}. {_ADVICE}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SpinetError(f"{path} was not written by training.prepare. {_ADVICE}")
+        raise SpinetError(f"{path} was not written by training.prepare. Choose another folder.")
     if content.get("version") != VERSION:
         raise SpinetError(
             f"{path} has version {content.get('version')} of the format. Expected {VERSION}. Prepare the scenes again."
@@ -251,7 +256,8 @@ def read_index(shard: Path, shape: Sequence[int], fine: Sequence[int]) -> dict[s
 
     Returns:
         For each patch: `images`, `label` and `weight`, their first bytes in the shard; `frames`, how many; `clear`
-        (patches, most frames), the number of clear pixels in each; `row` and `column`; `cultivated` and `known`, numbers of label pixels.
+        (patches, most frames), the number of clear pixels in each; `row` and `column`; `cultivated` and `known`, how
+        many label pixels are.
 
     Raises:
         SpinetError: if it cannot be read, or points beyond the end of the shard.

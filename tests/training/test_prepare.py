@@ -258,7 +258,10 @@ def test_a_lost_shard_is_made_again(data, out):
     prepare(data, out, patch=5, workers=1)
     before = contents(out)
     (out / "shards" / "s0.tfrecord").unlink()
-    (out / "shards" / "s2.npz").write_bytes(b"short")
+    (out / "shards" / "s1.npz").write_bytes(b"short")
+    # What a power cut can leave of a file.
+    (out / "shards" / "s2.json").write_bytes(b"")
+    (out / "manifest.json").write_bytes(b"")
     prepare(data, out, patch=5, workers=1)
     assert contents(out) == before
 
@@ -467,9 +470,10 @@ def test_room(data, out, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=needed // 4 - 1))
     with pytest.raises(SpinetError, match=r"has room for 0.0 GB. The shards take up to 0.0 GB. Choose"):
         prepare(data, out, patch=5, workers=1)
-    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=needed))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=needed - 1))
     with pytest.warns(UserWarning, match="less where frames are cloudy"):
         prepare(data, out, patch=5, workers=1)
+    # Nothing is left to write.
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=0))
     prepare(data, out, patch=5, workers=1)
 
@@ -484,6 +488,18 @@ def test_a_full_disk_stops_the_work(data, out, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert "error: Cannot write to" in capsys.readouterr().err
     assert not list((out / "shards").iterdir())
+
+
+def test_files_outlast_a_power_cut(data, out, monkeypatch):
+    """Each is on the disk before it gets its name."""
+    synced = []
+    fsync = os.fsync
+    monkeypatch.setattr("os.fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()) or fsync(file))
+    prepare(data, out, patch=5, workers=1)
+    assert [path.name for path in synced[:3]] == ["s0.tfrecord", "s0.npz", "s0.json"]
+    assert len(synced) == 10
+    assert synced[-1].name == "manifest.json"
+    assert not any(path.exists() for path in synced)
 
 
 def test_two_at_a_time(data, out):
@@ -617,6 +633,7 @@ def interrupted(data, out, tmp_path):
             # The pipes are closed when the last process has ended.
             timeout=120,
             check=False,
+            start_new_session=True,
         )
 
     return run
@@ -652,7 +669,7 @@ def test_workers_end_when_the_command_is_killed(interrupted, data, out, tmp_path
 def test_a_worker_is_killed(interrupted, data, out, tmp_path):
     run = interrupted("os.kill(os.getpid(), signal.SIGKILL)", workers=2)
     assert run.returncode == 1
-    assert run.stderr.startswith("error: A worker process was killed, perhaps because memory ran out. Run the same")
+    assert "\nerror: A worker process was killed, perhaps because memory ran out. Run the same" in run.stderr
     assert_nothing_half_written(out)
     assert_continues(data, out, tmp_path)
 
@@ -660,8 +677,10 @@ def test_a_worker_is_killed(interrupted, data, out, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c(interrupted, data, out, tmp_path):
     """As a terminal sends it, to the command and its workers."""
-    event = "[os.kill(process, signal.SIGINT) for process in (os.getpid(), os.getppid())]; time.sleep(600)"
-    run = interrupted(event, workers=2)
+    blocked = "print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)"
+    run = interrupted(f"{blocked}; os.killpg(0, signal.SIGINT); time.sleep(600)", workers=2)
+    # Workers leave it to the command, or each would print a traceback.
+    assert run.stdout.splitlines()[-1] == "True"
     assert run.returncode == 130
     assert run.stderr.splitlines()[-1] == "interrupted"
     assert "scenes were finished and are kept" in run.stderr
