@@ -61,7 +61,7 @@ def prepare(
 ) -> None:
     """Cut scenes into patches and write them as shards, with a manifest.
 
-    Each process holds one scene: one of the AI4EO challenge takes about 0.9 GB while it is prepared. Very large scenes
+    Each process holds one scene: one of the AI4EO challenge takes about 0.8 GB while it is prepared. Very large scenes
     that are stored in chunks (.nc, .zarr) are read in strips.
 
     Args:

@@ -1,6 +1,7 @@
 """One scene to shards: what `training.prepare` does in each of its processes."""
 
 import dataclasses
+import gc
 import hashlib
 import json
 import warnings
@@ -94,6 +95,9 @@ def prepare_scene(task: SceneTask) -> SceneResult:
             problem = str(error)
         except OSError as error:
             raise SpinetError(f"Cannot write to {task.folder}: {error.strerror or error}.") from error
+        finally:
+            # xarray's datasets refer to themselves: without this, scenes would pile up in memory.
+            gc.collect()
     return SceneResult(scene, problem, [str(warning.message) for warning in caught])
 
 

@@ -14,6 +14,9 @@ from spinet_tf.errors import SpinetError
 
 ARRAY_SUFFIXES = (".npy", ".npy.gz", ".zarr")
 
+# Bytes read at once.
+_PIECE = 1 << 20
+
 # No deflate stream expands by more than this (RFC 1951: 258 bytes from two bits).
 _LARGEST_EXPANSION = 1032
 
@@ -108,7 +111,11 @@ def _read_npy(file: Any, path: Path, shape: tuple[int | None, ...], dtypes: tupl
         raise SpinetError(f"{path} announces {size} bytes, more than it can hold: it is corrupt.")
     # Into the array itself: a scene of the challenge takes 230 MB, and need not be in memory twice.
     array = np.empty(found, dtype, order="F" if fortran else "C")
-    received = file.readinto(array.ravel(order="K").view("uint8").data)
+    memory = array.ravel(order="K").view("uint8").data
+    received = 0
+    # In pieces: a gzip file asked for all of it makes all of it first, and then copies.
+    while count := file.readinto(memory[received : received + _PIECE]):
+        received += count
     if received < size:
         raise SpinetError(
             f"{path} is truncated: expected {size} bytes, received {received}. Copy or download it again."

@@ -1,6 +1,7 @@
 """Prepared patches are what the scenes hold, each label pixel once; and nothing half-written is ever left."""
 
 import fcntl
+import gc
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +211,24 @@ def test_large_scenes_are_read_in_strips(data, out, tmp_path, monkeypatch):
         prepare(data, tmp_path / f"strips-{size}", patch=5, workers=1)
         assert read == strips * 3
         assert contents(tmp_path / f"strips-{size}") == contents(out)
+
+
+def test_one_scene_at_a_time_is_in_memory(data, out, monkeypatch):
+    opened, alive = [], []
+
+    def open_and_count(path):
+        alive.append(sum(reference() is not None for reference in opened))
+        scene = open_scene(path).rio.write_crs("EPSG:32633")
+        opened.append(weakref.ref(scene))
+        return scene
+
+    monkeypatch.setattr("training.prepare_scene.open_scene", open_and_count)
+    gc.disable()
+    try:
+        prepare(data, out, patch=5, workers=1)
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0]
 
 
 def test_windows_never_seen_are_left_out(data, out):
