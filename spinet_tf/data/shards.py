@@ -38,7 +38,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,6 +53,12 @@ SHARDS = "shards"
 
 _ADVICE = "Run python -m training.prepare again."
 _REPLACE = f"Delete it. {_ADVICE}"
+
+# Bytes between two wanted parts of a file up to which reading them is quicker than another call, and where they go.
+_GAP = 1 << 12
+_UNWANTED = np.empty(_GAP, "uint8")
+# Buffers in one call: POSIX systems take 1024.
+_BUFFERS = 1000
 
 
 class UnreadableError(SpinetError):
@@ -97,11 +102,11 @@ class ShardPatches:
         self._fine = (scale * shape[0], scale * shape[1], 1)
         self._weighted = weighted
         indices = [read_index(file, self._shape, self._fine) for file in files]
-        widest = max((index["clear"].shape[1] for index in indices), default=0)
+        widest = max(index["clear"].shape[1] for index in indices)
         for index in indices:
             index["clear"] = np.pad(index["clear"], ((0, 0), (0, widest - index["clear"].shape[1])))
         self._shard = np.repeat(np.arange(len(indices)), [len(index["frames"]) for index in indices])
-        merged = {key: np.concatenate([index[key] for index in indices]) for key in (indices[0] if indices else ())}
+        merged = {key: np.concatenate([index[key] for index in indices]) for key in indices[0]}
         # In float64, as a scene gives it: a rounded fraction could fall on the other side of a limit.
         self.clear: np.ndarray = merged.pop("clear") / (shape[0] * shape[1])
         self.cultivated: np.ndarray = merged.pop("cultivated").astype("float64")
@@ -122,15 +127,16 @@ class ShardPatches:
         images = np.empty((len(frames), *self._shape), "<u2")
         label = np.empty(self._fine, "uint8")
         first = int(self._at["images"][number])
-        with open(self._files[self._shard[number]], "rb", buffering=0) as file:
-            for image, frame in zip(images, frames.tolist(), strict=True):
-                _fill(image, file, first + frame * image.nbytes)
-            _fill(label, file, int(self._at["label"][number]))
-            if self._weighted:
-                weight = np.empty(self._fine, "<f4")
-                _fill(weight, file, int(self._at["weight"][number]))
-            else:
-                weight = (label != 255).astype("float32")
+        wanted = [
+            *((first + frame * image.nbytes, image) for frame, image in zip(frames.tolist(), images, strict=True)),
+            (int(self._at["label"][number]), label),
+        ]
+        if self._weighted:
+            weight = np.empty(self._fine, "<f4")
+            wanted.append((int(self._at["weight"][number]), weight))
+        _read(self._files[self._shard[number]], wanted)
+        if not self._weighted:
+            weight = (label != 255).astype("float32")
         return Patch(images.astype("uint16", copy=False), (label == 1).astype("uint8"), weight)
 
 
@@ -283,7 +289,26 @@ def read_index(shard: Path, shape: Sequence[int], fine: Sequence[int]) -> dict[s
     return index
 
 
-def _fill(array: np.ndarray, file: FileIO, position: int) -> None:
-    file.seek(position)
-    if file.readinto(array.data) != array.nbytes:
-        raise SpinetError(f"{file.name} ends before byte {position + array.nbytes}: it was cut off. {_ADVICE}")
+def _read(path: Path, wanted: Sequence[tuple[int, np.ndarray]]) -> None:
+    """Fill arrays with what a file holds from these positions on.
+
+    Python's threads wait for each other at every call of the system, so what lies near together comes in one call, with
+    what lies between.
+    """
+    calls: list[tuple[int, list[memoryview]]] = []
+    end = -_GAP - 1
+    for position, array in sorted(wanted, key=lambda item: item[0]):
+        if position - end > _GAP or len(calls[-1][1]) > _BUFFERS:
+            calls.append((position, []))
+        elif position > end:
+            calls[-1][1].append(_UNWANTED[: position - end].data)
+        calls[-1][1].append(array.data)
+        end = position + array.nbytes
+    file = os.open(path, os.O_RDONLY)
+    try:
+        for position, buffers in calls:
+            size = sum(buffer.nbytes for buffer in buffers)
+            if os.preadv(file, buffers, position) != size:
+                raise SpinetError(f"{path} ends before byte {position + size}: it was cut off. {_ADVICE}")
+    finally:
+        os.close(file)

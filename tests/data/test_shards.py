@@ -156,6 +156,15 @@ def test_only_the_frames_asked_for_are_read(files, patches, number, rng):
         assert_same(opened.read(number, frames), expected, frames)
 
 
+@pytest.mark.parametrize(("gap", "buffers"), [(0, 1), (0, 1000), (100, 3), (4096, 2)])
+def test_reading_in_few_or_many_calls(files, patches, gap, buffers, monkeypatch):
+    monkeypatch.setattr("spinet_tf.data.shards._GAP", gap)
+    monkeypatch.setattr("spinet_tf.data.shards._BUFFERS", buffers)
+    opened = open_patches(files)
+    for frames in ([0, 1, 2, 5], [1, 3, 5, 6], [6]):
+        assert_same(opened.read(2, np.array(frames)), patches[0][2], frames)
+
+
 def test_a_patch_is_the_readers_own(files):
     """What one reader does to its arrays, no other sees."""
     opened = open_patches(files)
