@@ -282,11 +282,10 @@ def _write(output: Path, found: Evaluation, panels: list[list[Panel]]) -> None:
         temporary.write_text(markdown(tables, [f"Split: {found.split}.", *notes]), encoding="utf-8")
     write_report(output / "report.html", found, panels)
     console = Console()
-    if not console.is_terminal:
-        # A file has no edge to break lines at.
-        console.width = 200
+    # A file has no edge, and a narrow terminal may break lines but must not lose columns.
+    console.width = max(console.width, 110) if console.is_terminal else 160
     for table in tables:
-        console.print(rich_table(table))
+        console.print(rich_table(table), "")
     for note in notes:
         print(note)
     for name in OUTPUTS:
@@ -339,11 +338,11 @@ def main(argv: list[str] | None = None) -> None:
         training_config(arguments.config, arguments.model),
         arguments.data,
         arguments.output,
-        arguments.model,
-        arguments.all,
-        thresholds,
-        not arguments.no_curve,
-        arguments.overwrite,
+        model_file=arguments.model,
+        everything=arguments.all,
+        thresholds=thresholds,
+        curve=not arguments.no_curve,
+        overwrite=arguments.overwrite,
     )
 
 

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import operator
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from training.scores import BOUNDARY_PIXELS, THRESHOLD, Score, Tally, frame_steps, mean_of, mean_score
+from training.scores import BOUNDARY_PIXELS, THRESHOLD, Score, Tally, frame_steps, mean_score
 
 # Maps of the NDVI baseline are true or false, whatever threshold lies between.
 NDVI_THRESHOLD = 0.5
@@ -115,9 +116,7 @@ class Evaluation:
 
     def mean_curve_mcc(self, system: System, frames: int) -> float:
         """The mean over the scenes of MCC given so many of the clearest frames."""
-        mean = mean_of(scene.curve_mcc(system, frames) for scene in self.scenes)
-        assert mean is not None  # noqa: S101  there is at least one scene
-        return mean
+        return statistics.fmean(scene.curve_mcc(system, frames) for scene in self.scenes)
 
     def notes(self) -> list[str]:
         """What the figures mean, a sentence or two each."""

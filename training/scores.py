@@ -213,7 +213,7 @@ def mean_score(scores: Sequence[Score]) -> Score:
     """The mean of each score over the scenes, as the paper gives it; of each group over the scenes that have it."""
     columns = [dataclasses.asdict(score) for score in scores]
     groups = [column.pop("mcc_by_clear_frames") for column in columns]
-    means: dict[str, Any] = {name: mean_of(column[name] for column in columns) for name in columns[0]}
+    means: dict[str, Any] = {name: _mean_of(column[name] for column in columns) for name in columns[0]}
     return Score(
         **means,
         mcc_by_clear_frames={
@@ -222,12 +222,6 @@ def mean_score(scores: Sequence[Score]) -> Score:
             if any(name in group for group in groups)
         },
     )
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are there; None where there is none."""
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
 
 
 def _require_shape(values: np.ndarray, label: np.ndarray) -> None:
@@ -250,3 +244,8 @@ def _mcc(*counts: np.ndarray) -> float | None:
 
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
+
+
+def _mean_of(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else None

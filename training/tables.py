@@ -112,10 +112,15 @@ def _cell(value: float | None) -> str:
 
 def rich_table(table: Table) -> RichTable:
     """The table for a terminal."""
-    # Names are text, whatever brackets they hold.
-    shown = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(table.header):
-        shown.add_column(Text(name), justify="right" if number > 1 else "left", overflow="fold")
+    shown = RichTable(
+        title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False
+    )
+    # Names are text, whatever brackets they hold; where there is little room, those of maps are broken between words.
+    words = [word for row in table.rows for word in row[1].split()]
+    shown.add_column(table.header[0], min_width=max(len(row[0]) for row in table.rows))
+    shown.add_column(table.header[1], min_width=max(map(len, words)))
+    for name in table.header[2:]:
+        shown.add_column(name, min_width=max(map(len, [*name.split(), "-0.000"])), justify="right")
     for row in table.rows:
         shown.add_row(*map(Text, row))
     shown.add_section()

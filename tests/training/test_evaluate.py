@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, jaccard_score, matthews_corrcoef, precisio
 import spinet_tf
 from spinet_tf.data import ai4eo, open_scene
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import KerasEngine
 from spinet_tf.models.ndvi import NDVIThresholds
 from tests.labelled import labelled_scene
 from training.config import Config, save_config
@@ -66,7 +67,7 @@ def plain(row):
 def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
     assert command(run, scenes, tmp_path / "out") == 0
     summary = read(tmp_path / "out")
-    model = keras.models.load_model(run / "best.keras")
+    engine = KerasEngine(keras.models.load_model(run / "best.keras"))
     baseline = NDVIThresholds().fit([ndvi_inputs(open_scene(scenes / "eopatch-0"))])
     assert summary["thresholds"]["ndvi"] == [baseline.low, baseline.high]
     assert summary["thresholds"]["model"] == 0.5
@@ -75,7 +76,7 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
     found = []
     for row in summary["scenes"]:
         scene = open_scene(scenes / row["scene"])
-        predicted = spinet_tf.predict_scene(model, scene)
+        predicted = spinet_tf.predict_scene(engine, scene)
         probability = predicted["probability"].values
         found.append((scene["label"].values, probability))
         assert plain(row["model"]) == expected_scores(scene, probability > 0.5)
@@ -96,7 +97,7 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
         curve = row["curve"]
         assert curve["frames"] == [count for count in (1, 2, 3, 5) if count < len(frames)] + [len(frames)]
         for count, mcc, ndvi in zip(curve["frames"], curve["model"], curve["ndvi"], strict=True):
-            few = spinet_tf.predict_scene(model, scene, "clearest", count)
+            few = spinet_tf.predict_scene(engine, scene, "clearest", count)
             few_map = few["probability"].values > 0.5
             assert mcc == pytest.approx(matthews_corrcoef(scene["label"].values[known], few_map[known]), abs=1e-4)
             if count < len(frames):
@@ -129,7 +130,10 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "scores.json", "scores.md"]
     for path in (tmp_path / "out").iterdir():
         assert f"Wrote {path}" in printed
-    assert (tmp_path / "out" / "report.html").read_text().count("<img") == 2 * 6 + 2
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("<img") == 2 * 6 + 2
+    # Pictures are drawn at the threshold that nothing chose here.
+    assert "Map, SPInet at 0.5<" in report
 
     # What was chosen there is used on other scenes, and nothing is chosen on them.
     options = ["--all", "--no-curve", "--thresholds-from", tmp_path / "out" / "scores.json"]
@@ -140,6 +144,7 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
     for system in ("model", "model_at_chosen", "ndvi"):
         assert plain(again["scenes"][1][system]) == pytest.approx(plain(summary["scenes"][0][system]))
     assert "curve" not in again["scenes"][1]
+    assert f"Map, SPInet at {chosen:g}<" in (tmp_path / "all" / "report.html").read_text()
     assert f"chosen on other scenes, by {tmp_path / 'out' / 'scores.json'}" in capsys.readouterr().out
 
 
@@ -214,7 +219,12 @@ def test_the_baseline_sees_march_to_august_where_it_can(scenes):
     assert len(ndvi_inputs(scene.isel(time=[0, 1, 5, 6]))[0]) == 4
 
 
-def test_errors(run, scenes, tmp_path, capsys):
+def test_errors(run, scenes, tmp_path, capsys, monkeypatch):
+    def nothing(*_, **__):
+        raise AssertionError("predicted")
+
+    monkeypatch.setattr("training.evaluate.predict_scene", nothing)
+
     def error_of(*arguments):
         assert command(*arguments) == 1
         (line,) = capsys.readouterr().err.splitlines()

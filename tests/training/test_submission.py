@@ -9,12 +9,14 @@ import keras
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.io import MemoryFile
 
 import spinet_tf
 from spinet_tf.data import open_scene
 from spinet_tf.data.simulate import simulate_eopatch
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import KerasEngine
 from training import submission
 from training.config import Config, save_config
 from training.submission import check_submission, main, scene_bounds
@@ -65,7 +67,7 @@ def test_the_challenges_own_numbers(monkeypatch):
 
 @pytest.mark.slow
 def test_the_zip_holds_the_maps(made, tmp_path, capsys):
-    model = keras.models.load_model(made / "best.keras")
+    model = KerasEngine(keras.models.load_model(made / "best.keras"))
     predicted = {
         name: spinet_tf.predict_scene(model, open_scene(made / "data" / name), max_cloud=0.6)["probability"].values
         for name in NAMES
@@ -139,6 +141,13 @@ def test_scenes_that_are_refused_before_anything_is_mapped(made, tmp_path, capsy
         shutil.rmtree(data / NAMES[1])
         scene.to_netcdf(data / f"{NAMES[1]}.nc", engine="h5netcdf")
 
+    def cloudy(data):
+        file = data / NAMES[0] / "mask" / "CLM.npy.gz"
+        with gzip.open(file) as stream:
+            clouds = np.load(stream)
+        with gzip.open(file, "wb") as stream:
+            np.save(stream, np.ones_like(clouds))
+
     def nothing_there(data):
         for name in NAMES:
             shutil.rmtree(data / name)
@@ -151,6 +160,7 @@ def test_scenes_that_are_refused_before_anything_is_mapped(made, tmp_path, capsy
     assert "maps have 32x32 pixels. eopatch-02: 8x9, which the model makes 4 times finer" in error_of(larger)
     assert "eopatch-01 has no georeference. Expected a bounding box in EPSG:32633" in error_of(no_box)
     assert "Expected scenes in EPSG:32633. eopatch-02: EPSG:32634" in error_of(other_crs)
+    assert "eopatch-01 has no valid frame" in error_of(cloudy)
     assert "eopatch-02 lacks B04, B08" in error_of(no_band)
     assert "Expected a threshold between 0 and 1" in error_of(lambda data: None, "--threshold", 1)
     assert "between 0 and 1" in error_of(lambda data: None, "--threshold", "nan")
@@ -277,6 +287,8 @@ def test_zips_that_are_not_valid(tmp_path, capsys):
 
 
 def test_an_invalid_zip_is_never_left(made, tmp_path, monkeypatch, capsys):
+    nothing = xr.DataArray(np.zeros((32, 32)))
+    monkeypatch.setattr(submission, "predict_scene", lambda *_, **__: {"probability": nothing})
     monkeypatch.setattr(submission, "_geotiff", lambda *_: tif(nodata=255))
     assert command(made, made / "data", tmp_path / "submission.zip") == 1
     assert "eopatch-01.tif: expected the nodata value none" in capsys.readouterr().err
