@@ -147,6 +147,17 @@ def test_balanced_patches_are_those_of_random_pixels_of_either_class():
     assert expected.max() > 0.2
 
 
+def test_rare_pixels_are_found_wherever_they_are():
+    scene = labelled_scene()
+    scene["label"][:] = 0
+    scene["label"][0, 0] = scene["label"][47, 39] = 1
+    scene = labelled(scene)
+    rng = np.random.default_rng(0)
+    places = [random_patch(scene, 4, every, rng, balance=True)[:2] for _ in range(400)]
+    assert 70 < places.count((0, 0)) < 130
+    assert 70 < places.count((8, 6)) < 130
+
+
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_scene_of_one_class_cannot_be_balanced_but_used(value):
     scene = labelled_scene(6, 7)

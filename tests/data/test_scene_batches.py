@@ -1,12 +1,13 @@
 """Batches cut from scenes: each alone is that of a long run, and shows the place that it names."""
 
+import functools
 import re
 
 import numpy as np
 import pytest
 
 from spinet_tf.data.frames import choose_frames
-from spinet_tf.data.patches import cut_patch, grid_windows, labelled
+from spinet_tf.data.patches import Patch, cut_patch, grid_windows, labelled, turn
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene_batches import SceneBatches, SceneGrid
 from spinet_tf.data.shard_batches import GridBatches
@@ -54,6 +55,51 @@ def test_all_scenes_take_turns():
     names = [name.split()[0] for step in range(21) for name in batches.names(step)]
     # 16 visits of 8 patches, of which 126 fill batches.
     assert sorted(names.count(f"scene-{n}") // 8 for n in range(3)) == [5, 5, 5]
+
+
+def test_turns_and_places_differ_each_time():
+    opened = []
+
+    def source(number):
+        opened.append(number)
+        return scenes()[number]
+
+    batches = made(sources=[functools.partial(source, number) for number in range(3)], memory=0)
+    batches[0], batches[21]
+    turns = {tuple(opened[start : start + 3]) for start in range(1, 31, 3) if len(opened) >= start + 3}
+    assert len(turns) > 2
+
+    alone = made(sources=[position_scene()])
+    mixed = [sorted(name for step in range(21) for name in alone.names(21 * block + step)) for block in range(2)]
+    assert mixed[0] != mixed[1]
+
+
+def test_frames_and_turns_are_drawn_for_each_batch():
+    batches = made(Sampling("clearest", count=(1, 3)))
+    plain = made(Sampling("clearest", count=(1, 3), augment=False))
+    counts, turns = set(), []
+    for step in range(21):
+        assert batches.names(step) == plain.names(step)
+        counts.add(int(batches[step].num_frames[0]))
+        patch = Patch(plain[step].images[0], plain[step].label[0], plain[step].weight[0])
+        turns.append([np.array_equal(turn(patch, k).images, batches[step].images[0]) for k in range(8)].index(True))
+    assert counts == {1, 2, 3}
+    assert len(set(turns)) > 4
+
+
+def test_memory_keeps_as_many_scenes_as_fit():
+    opened = []
+
+    def source(number):
+        opened.append(number)
+        return scenes()[number]
+
+    size = labelled(scenes()[2]).nbytes
+    batches = made(sources=[functools.partial(source, number) for number in range(3)], memory=size)
+    batches[0], batches[21]
+    assert opened.count(0) == 1
+    assert min(opened.count(1), opened.count(2)) > 5
+    assert batches.parallel == 1
 
 
 def test_batches_have_scenes_mixed_and_lengths_alike():

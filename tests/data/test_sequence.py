@@ -66,6 +66,8 @@ def test_batches_come_by_number_whatever_was_asked_before():
     assert sequence.num_batches is None
     for index in (0, 1, 2, 0, 1, 9, 4, 5):
         np.testing.assert_array_equal(sequence[index][1], batches[5 + index].label)
+        # None is kept that is not to come.
+        assert sorted(sequence._computed) == [5 + index + n for n in (1, 2)]
 
 
 def test_only_a_few_batches_are_computed_ahead():
