@@ -6,40 +6,31 @@ The output folder receives report.html with pictures and curves, scores.md and s
 import argparse
 import json
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
-import numpy as np
-import xarray as xr
 from rich.console import Console
 
-from spinet_tf.data.frames import choose_frames
-from spinet_tf.data.patches import label_scale, labelled
-from spinet_tf.data.scene import clear_fraction, find_scenes, require_valid_frames, select_bands
+from spinet_tf.data.patches import labelled
+from spinet_tf.data.scene import find_scenes
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
-from spinet_tf.inference.engine import Engine, KerasEngine
+from spinet_tf.inference.engine import KerasEngine
 from spinet_tf.inference.model import load_model
-from spinet_tf.inference.scene import predict_scene
 from spinet_tf.models.ndvi import NDVIThresholds
 from spinet_tf.progress import track
 from training.config import Config, load_config
 from training.output import prepare_output
-from training.pictures import data_uri, scene_pictures
+from training.pictures import data_uri
 from training.report import Panel, write_report
-from training.results import NDVI_THRESHOLD, Evaluation, SceneResult
-from training.scores import THRESHOLD, THRESHOLDS, Truth, best_threshold, frame_steps
+from training.results import Evaluation
+from training.scores import THRESHOLD, THRESHOLDS, best_threshold
+from training.scoring import Scorer, look, ndvi_inputs
 from training.split import Part, split_scenes
 from training.tables import markdown, rich_table, score_tables
 
 OUTPUTS = ("report.html", "scores.md", "scores.json")
-
-# The challenge's season, March to August, to which the NDVI baseline belongs, and its bands.
-SEASON = range(3, 9)
-NDVI_BANDS = ("B04", "B08")
 
 EPILOG = """examples:
   python -m training.evaluate --model runs/demo/best.keras --data scenes --output runs/demo/evaluation
@@ -114,16 +105,18 @@ def evaluate(
     # Earlier reports stay until new ones replace them.
     prepare_output(output, () if overwrite else OUTPUTS, overwrite)
     print(f"Split: {described}")
-    missing = _look(parts, engine)
+    missing = ""
+    for part in track(parts, "Looking at the scenes", len(parts)):
+        missing = look(part, engine) or missing
     baseline, origin = _baseline(missing, training, thresholds, engine.scale)
 
     # Maps are drawn at the threshold that nothing here chose.
     shown_at = thresholds.model if thresholds else THRESHOLD
+    scorer = Scorer(engine, baseline, config.max_cloud, curve, type(model).__name__, shown_at)
     scenes, panels = [], []
-    for scene in _opened(parts, "Scoring"):
-        result, probability, seen, ndvi_map = _score_scene(engine, scene, baseline, config.max_cloud, curve)
+    for part in track(parts, "Scoring", len(parts)):
+        result, pictures = scorer.score(part)
         scenes.append(result)
-        pictures = scene_pictures(seen, probability, shown_at, ndvi_map, type(model).__name__)
         panels.append([Panel(picture.title, data_uri(picture.image)) for picture in pictures])
 
     chosen, chosen_on = None, ""
@@ -146,16 +139,6 @@ def evaluate(
     )
     _write(output, found, panels)
     return found
-
-
-def ndvi_inputs(scene: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Red, near infrared, valid and label of a scene, of its frames from March to August where it has dates then."""
-    if "time" in scene.coords:
-        season = scene.isel(time=np.flatnonzero(scene["time"].dt.month.isin(SEASON)))
-        if season["valid"].any():
-            scene = season
-    red, nir = select_bands(scene, NDVI_BANDS)["bands"].transpose("band", ...).to_numpy()
-    return red, nir, scene["valid"].to_numpy(), scene["label"].to_numpy()
 
 
 def training_config(path: Path | None, model_file: Path) -> Config:
@@ -196,82 +179,19 @@ def load_thresholds(path: Path) -> Thresholds:
     return values
 
 
-def _look(parts: list[Part], engine: Engine) -> str:
-    """Open every scene once, and raise a SpinetError if one cannot be scored.
-
-    Returns:
-        Why there can be no NDVI baseline, or nothing.
-    """
-    reason = ""
-    for part in track(parts, "Looking at the scenes", len(parts)):
-        scene = labelled(part())
-        require_valid_frames(scene)
-        select_bands(scene, engine.band_names or ())
-        name, scale = scene.attrs["name"], label_scale(scene)
-        if scale != engine.scale:
-            raise SpinetError(
-                f"Expected labels {engine.scale} times finer than the images, as the model's maps are. {name}: "
-                f"{scale} times. Choose other scenes, or a model trained on scenes like these."
-            )
-        absent = [band for band in NDVI_BANDS if band not in scene["band"].values]
-        if absent and not reason:
-            reason = f"none, because {name} lacks {' and '.join(absent)}."
-    return reason
-
-
 def _baseline(
     missing: str, training: list[Part], thresholds: Thresholds | None, scale: int
 ) -> tuple[NDVIThresholds | None, str]:
     """The NDVI baseline, and where its thresholds come from."""
     if missing:
-        return None, missing
+        return None, f"none, because {missing}."
     if training:
-        scenes = _opened(training, "Fitting NDVI thresholds")
-        return NDVIThresholds(scale=scale).fit(map(ndvi_inputs, scenes)), "fitted on what trains."
+        parts = track(training, "Fitting NDVI thresholds", len(training))
+        scenes = (ndvi_inputs(labelled(part())) for part in parts)
+        return NDVIThresholds(scale=scale).fit(scenes), "fitted on what trains."
     if thresholds and thresholds.ndvi:
         return NDVIThresholds(*thresholds.ndvi, scale=scale), f"fitted on what trained, by {thresholds.source}."
     return NDVIThresholds(scale=scale), "the challenge's own thresholds, fitted on none of these scenes."
-
-
-def _opened(parts: list[Part], description: str) -> Iterator[xr.Dataset]:
-    for part in track(parts, description, len(parts)):
-        yield labelled(part())
-
-
-def _score_scene(
-    engine: Engine, scene: xr.Dataset, baseline: NDVIThresholds | None, max_cloud: float, curve: bool
-) -> tuple[SceneResult, np.ndarray, xr.Dataset, np.ndarray | None]:
-    """Score a scene.
-
-    Returns:
-        The counts; the probability; the scene with the frames that the model saw; the baseline's map.
-    """
-    seen = scene.isel(time=choose_frames(clear_fraction(scene), max_cloud=max_cloud)).load()
-    frames = seen.sizes["time"]
-    clear = seen["valid"].sum("time").to_numpy()
-    truth = Truth(seen["label"].to_numpy(), clear.repeat(engine.scale, axis=0).repeat(engine.scale, axis=1))
-
-    def predict(count: int) -> np.ndarray:
-        return predict_scene(engine, seen, "clearest", count)["probability"].to_numpy()
-
-    probability = predict(frames)
-    tallies = {"model": truth.tally(probability, THRESHOLDS)}
-    ndvi_map = baseline.predict(*ndvi_inputs(scene)[:3]) if baseline else None
-    if ndvi_map is not None:
-        tallies["ndvi"] = truth.tally(ndvi_map, [NDVI_THRESHOLD])
-    # With all frames it is the map made already, and so is the baseline's, which has its own rule for clear frames.
-    curves = {system: {frames: tally.mcc_at_thresholds()} for system, tally in tallies.items()} if curve else {}
-    for count in frame_steps(frames)[:-1] if curve else []:
-        curves["model"][count] = truth.tally(predict(count), THRESHOLDS).mcc_at_thresholds()
-        if baseline:
-            fewer = seen.isel(time=choose_frames(clear_fraction(seen), "clearest", count))
-            with warnings.catch_warnings():
-                # That no frame is clear enough was said of the whole scene.
-                warnings.simplefilter("ignore", UserWarning)
-                few_map = baseline.predict(*ndvi_inputs(fewer)[:3])
-            curves["ndvi"][count] = truth.tally(few_map, [NDVI_THRESHOLD]).mcc_at_thresholds()
-    unseen = int(np.isnan(probability).sum())
-    return SceneResult(scene.attrs["name"], frames, unseen, tallies, curves), probability, seen, ndvi_map
 
 
 def _write(output: Path, found: Evaluation, panels: list[list[Panel]]) -> None:

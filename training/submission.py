@@ -22,7 +22,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from spinet_tf.data.scene import find_scenes, open_scene, require_valid_frames, select_bands
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
-from spinet_tf.inference.engine import KerasEngine
+from spinet_tf.inference.engine import Engine, KerasEngine
 from spinet_tf.inference.model import load_model
 from spinet_tf.inference.scene import predict_scene
 from spinet_tf.progress import track
@@ -73,13 +73,7 @@ def write_submission(
     engine = KerasEngine(model)
     with replacing(output, overwrite=overwrite) as temporary:
         paths = _test_scenes(data)
-        bounds = {}
-        for path in track(paths, "Looking at the scenes"):
-            scene = open_scene(path)
-            require_valid_frames(scene)
-            select_bands(scene, engine.band_names or ())
-            _require_size(scene, engine.scale)
-            bounds[path.stem] = _bounds(scene)
+        bounds = {path.stem: _look(path, engine) for path in track(paths, "Looking at the scenes")}
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in track(paths, "Mapping"):
                 probability = predict_scene(engine, open_scene(path), max_cloud=max_cloud)["probability"]
@@ -162,13 +156,18 @@ def _require_names(what: str, expected: Sequence[str], received: Sequence[str]) 
     )
 
 
-def _require_size(scene: xr.Dataset, scale: int) -> None:
+def _look(path: Path, engine: Engine) -> BoundingBox:
+    """Open a scene, raise a SpinetError if it cannot be mapped as the challenge asks, and say where it lies."""
+    scene = open_scene(path)
+    require_valid_frames(scene)
+    select_bands(scene, engine.band_names or ())
     height, width = scene.sizes["y"], scene.sizes["x"]
-    if (height * scale, width * scale) != (SIDE, SIDE):
+    if (height * engine.scale, width * engine.scale) != (SIDE, SIDE):
         raise SpinetError(
             f"Expected scenes whose maps have {SIDE}x{SIDE} pixels. {scene.attrs['name']}: {height}x{width}, which the "
-            f"model makes {scale} times finer."
+            f"model makes {engine.scale} times finer."
         )
+    return _bounds(scene)
 
 
 def _bounds(scene: xr.Dataset) -> BoundingBox:

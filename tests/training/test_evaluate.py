@@ -15,7 +15,8 @@ from spinet_tf.inference.engine import KerasEngine
 from spinet_tf.models.ndvi import NDVIThresholds
 from tests.labelled import labelled_scene
 from training.config import Config, save_config
-from training.evaluate import load_thresholds, main, ndvi_inputs
+from training.evaluate import load_thresholds, main
+from training.scoring import ndvi_inputs
 from training.split import Part
 from training.train import main as train_main
 
@@ -223,7 +224,7 @@ def test_errors(run, scenes, tmp_path, capsys, monkeypatch):
     def nothing(*_, **__):
         raise AssertionError("predicted")
 
-    monkeypatch.setattr("training.evaluate.predict_scene", nothing)
+    monkeypatch.setattr("training.scoring.predict_scene", nothing)
 
     def error_of(*arguments):
         assert command(*arguments) == 1
