@@ -103,10 +103,11 @@ def training_dataset(
 
     Each patch has a random place where ground was seen and some label is known, frames chosen by how much clear ground
     they show inside the patch, and one of the 8 flips and rotations. A seed gives the same patches every time.
+    `batch_dataset` of `SceneBatches` is the same with more to choose, and starts at any step.
 
     Scenes are kept in memory until together they fill `memory` bytes; further ones are opened anew each time their turn
-    comes, eight patches at a time. 128 patches wait to be mixed; one of 20 frames of 32x32 pixels and 12 bands takes
-    0.5 MB.
+    comes, eight patches at a time. Besides the scenes, up to 256 patches to be mixed and 128 in batches are in memory;
+    one of 20 frames of 32x32 pixels and 12 bands takes 0.5 MB.
 
     Args:
         scenes: labelled scenes, or functions without arguments that open one. All have labels equally much finer than

@@ -1,6 +1,6 @@
 """Batches from prepared patches: random ones to train on, each one once to validate on. NumPy only."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -8,10 +8,8 @@ from spinet_tf.data.batches import Batch, Batches, PatchShape, bucketed, collate
 from spinet_tf.data.frames import count_frames
 from spinet_tf.data.patches import Patch
 from spinet_tf.data.sampling import BATCH, PASS, PATCH, Sampling, stream
+from spinet_tf.data.shards import PatchSet
 from spinet_tf.errors import SpinetError
-
-if TYPE_CHECKING:
-    from spinet_tf.data.shards import PatchSet
 
 
 class Patches(Protocol):
@@ -83,7 +81,7 @@ class ShardBatches(_Numbered):
         model.fit(batch_dataset(batches, start=step), steps_per_epoch=batches.steps, shuffle=False)
     """
 
-    def __init__(self, patches: "PatchSet", sampling: Sampling, batch: int, steps: int | None = None, seed: int = 0):
+    def __init__(self, patches: PatchSet, sampling: Sampling, batch: int, steps: int | None = None, seed: int = 0):
         super().__init__(patches, sampling, batch, seed)
         if steps is not None and steps < 1:
             raise SpinetError(f"Expected at least 1 step. Received: {steps}")
