@@ -9,11 +9,15 @@ import pytest
 from spinet_tf.data.frames import choose_frames
 from spinet_tf.data.patches import Patch, cut_patch, grid_windows, labelled, turn
 from spinet_tf.data.sampling import Sampling
+from spinet_tf.data.scene import open_scene
 from spinet_tf.data.scene_batches import SceneBatches, SceneGrid
 from spinet_tf.data.shard_batches import GridBatches
+from spinet_tf.data.shards import Shards
+from spinet_tf.data.simulate import synthesize
 from spinet_tf.errors import SpinetError
 from tests.data.made_patches import assert_equal
 from tests.labelled import BANDS, labelled_scene, position_scene
+from training.prepare import prepare
 
 VARIED = Sampling("random", count=(1, 3), max_cloud=0.5, jitter=0.1, frame_dropout=0.3, balance=True)
 
@@ -176,6 +180,28 @@ def test_scenes_in_which_nothing_counts():
     grid = SceneGrid([scene], patch=5)
     with pytest.raises(SpinetError, match="Expected at least one patch"):
         GridBatches(grid, Sampling("all"), 4, grid.groups)
+
+
+@pytest.mark.parametrize("weights", ["uniform", "ai4eo"])
+def test_prepared_scenes_validate_on_the_same_pixels_as_scenes(tmp_path, weights):
+    paths = synthesize(tmp_path / "scenes", 2, size=(20, 13), dates=7)
+    prepare(tmp_path / "scenes", tmp_path / "prepared", patch=8, workers=1)
+    grid = SceneGrid([functools.partial(open_scene, paths[-1])], patch=8, weights=weights)
+    sampling = Sampling("all", max_cloud=0.4)
+    found = []
+    for batches in (
+        GridBatches(Shards(tmp_path / "prepared", weights).validation, sampling, 2),
+        GridBatches(grid, sampling, 2, grid.groups),
+    ):
+        rows = {}
+        for step, batch in enumerate(batches):
+            for name, images, length, label, weight in zip(batches.names(step), *batch, strict=True):
+                rows[name] = images[:length], label * (weight > 0), weight
+        found.append(rows)
+    assert sorted(found[0]) == sorted(found[1])
+    assert len(found[0]) == 6
+    for name, patch in found[0].items():
+        assert_equal(patch, found[1][name])
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"steps": 0}])
