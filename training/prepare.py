@@ -32,6 +32,7 @@ from training.prepare_plan import (
     foreign_manifest,
     incomplete_scenes,
     listed,
+    most_bytes,
     read_headers,
     require_room,
     unfinished,
@@ -46,6 +47,10 @@ EPILOG = """examples:
   python -m training.prepare train prepared --patch 24 --bands B02 B03 B04 B08 --validation eopatch-902 eopatch-903
   python -m training.prepare train prepared --check
 """
+
+
+# Bytes of shards that take about as long to write as a process takes to start.
+_WORTH_A_PROCESS = 200_000_000
 
 
 def prepare(
@@ -72,7 +77,8 @@ def prepare(
         split: see `split_scenes`.
         validation_scenes: see `split_scenes`; None for those of the paper where they are all there, else the last one.
         weights: what label pixels weigh besides "uniform", which needs nothing stored: "ai4eo" or "scene".
-        workers: how many scenes are prepared at a time, each in its own process; None for one for each processor.
+        workers: how many scenes are prepared at a time, each in its own process; None for one for each processor, if
+            there is enough to do.
         overwrite: whether shards of changed scenes, of other settings and of scenes no longer there may be replaced.
 
     Raises:
@@ -100,7 +106,8 @@ def prepare(
         if conflicts and not overwrite:
             raise SpinetError("\n  ".join([f"{output} cannot be used as it is:", *listed(conflicts), _OVERWRITE]))
         _remove_leftovers(output)
-        if caution := require_room((headers[part] for part in todo), settings, folder):
+        most = most_bytes(todo, headers, len(settings.bands))
+        if caution := require_room(most, folder):
             warnings.warn(caution, stacklevel=2)
         if todo or problems or conflicts:
             # From here to the end of the work it would not be true.
@@ -109,7 +116,9 @@ def prepare(
             for suffix in (".json", ".npz", ".tfrecord"):
                 (folder / f"{name}{suffix}").unlink(missing_ok=True)
         started = time.monotonic()
-        problems |= _prepare_all(todo, settings, folder, workers or os.cpu_count() or 1)
+        if workers is None:
+            workers = min(os.cpu_count() or 1, 1 + most // _WORTH_A_PROCESS)
+        problems |= _prepare_all(todo, settings, folder, workers)
         if problems:
             raise SpinetError(_listed_problems(problems, data))
         manifest = _manifest(chosen, settings, folder)
@@ -289,7 +298,12 @@ def main(argv: list[str] | None = None) -> None:
         help="weights to store: those of the challenge's score, or the scenes' own `weight` (default: ai4eo). Training "
         "with uniform weights needs neither",
     )
-    add("--workers", type=_positive, metavar="N", help="scenes at a time (default: one for each processor)")
+    add(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="scenes at a time, 0.8 GB of memory each (default: one for each processor)",
+    )
     add("--overwrite", action="store_true", help="prepare again what has changed or has other settings")
     add("--check", action="store_true", help="only compare what was prepared with its checksums")
     arguments = parser.parse_args(argv)

@@ -84,18 +84,25 @@ def check_headers(headers: Mapping[Part, Header], patch: int, bands: Sequence[st
     return wanted
 
 
-def require_room(headers: Iterable[Header], settings: Settings, folder: Path) -> str:
-    """Raise a SpinetError if shards of these scenes cannot fit; say so if perhaps they do not, else nothing."""
-    needed = sum(
-        header.height * header.width * (2 * header.frames * len(settings.bands) + 5 * (header.scale or 1) ** 2)
-        for header in headers
-    )
+def most_bytes(parts: Iterable[Part], headers: Mapping[Part, Header], bands: int) -> int:
+    """How large shards of these parts are if no frame is cloudy: images of so many bands, labels and weights."""
+    total = 0
+    for part in parts:
+        header = headers[part]
+        rows = part.rows(header.height)
+        pixels = (rows.stop - rows.start) * header.width
+        total += pixels * (2 * header.frames * bands + 5 * (header.scale or 1) ** 2)
+    return total
+
+
+def require_room(most: int, folder: Path) -> str:
+    """Raise a SpinetError if shards of at most that size cannot fit; say so if perhaps they do not, else nothing."""
     free = shutil.disk_usage(folder).free
-    text = f"{folder} has room for {free / 1e9:,.1f} GB. The shards take up to {needed / 1e9:,.1f} GB"
+    text = f"{folder} has room for {free / 1e9:,.1f} GB. The shards take up to {most / 1e9:,.1f} GB"
     # Frames are left out of patches where they are cloudy: seldom more than half of them, hardly ever three quarters.
-    if free < needed / 4:
+    if free < most / 4:
         raise SpinetError(f"{text}. Choose another folder.")
-    return "" if free >= needed else f"{text}, less where frames are cloudy"
+    return "" if free >= most else f"{text}, less where frames are cloudy"
 
 
 def unfinished(parts: Sequence[Part], settings: Settings, folder: Path) -> tuple[list[Part], dict[str, str]]:

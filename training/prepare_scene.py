@@ -1,7 +1,6 @@
 """One scene to shards: what `training.prepare` does in each of its processes."""
 
 import dataclasses
-import gc
 import hashlib
 import json
 import warnings
@@ -95,9 +94,6 @@ def prepare_scene(task: SceneTask) -> SceneResult:
             problem = str(error)
         except OSError as error:
             raise SpinetError(f"Cannot write to {task.folder}: {error.strerror or error}.") from error
-        finally:
-            # xarray's datasets refer to themselves: without this, scenes would pile up in memory.
-            gc.collect()
     return SceneResult(scene, problem, [str(warning.message) for warning in caught])
 
 
@@ -136,6 +132,8 @@ def _prepare(task: SceneTask) -> None:
                 if fingerprint(path) != before:
                     raise SpinetError(f"{path} changed while it was read. Run the same command again.")
             files = {shard.name: file_entry(temporary), index.name: file_entry(temporary_index)}
+            # An earlier record says nothing of the files that now take their names.
+            record.unlink(missing_ok=True)
         content = {
             "format": FORMAT,
             "version": VERSION,

@@ -105,7 +105,14 @@ def open_eopatch(path: Path) -> xr.Dataset:
             coordinates["y_label"], coordinates["x_label"] = _centres(box, *label.shape)
 
     scene = xr.Dataset(variables, coordinates)
-    return scene if box is None else scene.rio.write_crs(box.crs, inplace=True)
+    if box is None:
+        return scene
+    # By way of a dataset without arrays: `.rio` and its dataset refer to each other, which would keep arrays in memory,
+    # after their last use, until Python looks for such rings. That is hardly ever once TensorFlow is loaded.
+    spatial_ref = xr.Dataset().rio.write_crs(box.crs)["spatial_ref"]
+    for name in ("bands", "valid"):
+        scene.variables[name].encoding["grid_mapping"] = spatial_ref.name
+    return scene.assign_coords({spatial_ref.name: spatial_ref})
 
 
 def read_eopatch_sizes(path: Path) -> tuple[tuple[int, int, int], tuple[int, int] | None]:

@@ -39,6 +39,14 @@ def write(path, **options):
     return scene
 
 
+@pytest.fixture(autouse=True)
+def synced(monkeypatch):
+    """The files that were to be on the disk; none is, which a busy disk may take a second for."""
+    files = []
+    monkeypatch.setattr("os.fsync", lambda file: files.append(Path(f"/proc/self/fd/{file}").readlink()))
+    return files
+
+
 @pytest.fixture
 def data(tmp_path):
     """Three scenes of 12x10 pixels, each different."""
@@ -213,19 +221,22 @@ def test_large_scenes_are_read_in_strips(data, out, tmp_path, monkeypatch):
         assert contents(tmp_path / f"strips-{size}") == contents(out)
 
 
-def test_one_scene_at_a_time_is_in_memory(data, out, monkeypatch):
+def test_one_scene_at_a_time_is_in_memory(tmp_path, out, monkeypatch):
+    """Also where garbage is not collected, which happens too seldom to rely on."""
+    for number in range(3):
+        simulate_eopatch(tmp_path / "data" / f"eopatch-{number}", seed=number, size=12, dates=2)
     opened, alive = [], []
 
     def open_and_count(path):
         alive.append(sum(reference() is not None for reference in opened))
-        scene = open_scene(path).rio.write_crs("EPSG:32633")
+        scene = open_scene(path)
         opened.append(weakref.ref(scene))
         return scene
 
     monkeypatch.setattr("training.prepare_scene.open_scene", open_and_count)
     gc.disable()
     try:
-        prepare(data, out, patch=5, workers=1)
+        prepare(tmp_path / "data", out, patch=6, workers=1)
     finally:
         gc.enable()
     assert alive == [0, 0, 0]
@@ -498,6 +509,21 @@ def test_room(data, out, monkeypatch):
     prepare(data, out, patch=5, workers=1)
 
 
+def test_small_work_is_not_worth_processes(data, out, monkeypatch):
+    used = []
+    monkeypatch.setattr("training.prepare.in_processes", lambda *a: used.append(a[2]) or (yield from map(a[0], a[1])))
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    most = 3 * (4 * 120 * 3 * 2 + 16 * 120 * 5)
+    for worth, workers in ((most + 1, 1), (most, 2), (1, 7)):
+        monkeypatch.setattr("training.prepare._WORTH_A_PROCESS", worth)
+        shutil.rmtree(out, ignore_errors=True)
+        prepare(data, out, patch=5)
+        assert used.pop() == workers
+    prepare(data, tmp := out / "rows", patch=5, split="rows", workers=3)
+    assert used == [3]
+    assert tmp.is_dir()
+
+
 def test_a_full_disk_stops_the_work(data, out, capsys):
     """Files may grow no larger than the first shard is."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -510,11 +536,8 @@ def test_a_full_disk_stops_the_work(data, out, capsys):
     assert not list((out / "shards").iterdir())
 
 
-def test_files_outlast_a_power_cut(data, out, monkeypatch):
+def test_files_outlast_a_power_cut(data, out, synced):
     """Each is on the disk before it gets its name."""
-    synced = []
-    fsync = os.fsync
-    monkeypatch.setattr("os.fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()) or fsync(file))
     prepare(data, out, patch=5, workers=1)
     assert [path.name for path in synced[:3]] == ["s0.tfrecord", "s0.npz", "s0.json"]
     assert len(synced) == 10

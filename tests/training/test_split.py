@@ -1,11 +1,13 @@
 """What trains and what validates share no pixel."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from spinet_tf.data.scene import find_scenes, open_scene
 from spinet_tf.errors import SpinetError
-from training.split import Part, Split, split_scenes
+from training.split import PAPER_VALIDATION, Part, Split, default_validation, split_scenes
 
 
 def names(split):
@@ -48,6 +50,28 @@ def test_halves_of_a_label_on_the_images_own_grid(scenes, monkeypatch):
     whole = whole.drop_vars("label").assign(label=(("y", "x"), np.ones((16, 18), "uint8")))
     monkeypatch.setattr("training.split.open_scene", lambda path: whole)
     assert Part(scenes / "eopatch-0", "lower")()["label"].shape == (8, 18)
+
+
+def test_names(tmp_path):
+    """Those that open scenes have: a point in the name of a folder is part of it."""
+    for name in ("eopatch.v2", "eopatch.v3"):
+        (tmp_path / name).mkdir()
+    paths = [tmp_path / "eopatch.v2", tmp_path / "eopatch.v3", Path("scene.b.nc"), Path("cube.zarr")]
+    assert [Part(path).scene for path in paths] == ["eopatch.v2", "eopatch.v3", "scene.b", "cube"]
+    assert [Part(paths[2], half).name for half in (None, "upper", "lower")] == [
+        "scene.b",
+        "scene.b-upper",
+        "scene.b-lower",
+    ]
+    assert split_scenes(paths, "scenes", ["eopatch.v2"]).validation == [Part(paths[0])]
+    with pytest.raises(SpinetError, match=r"different names. Received: cube.nc and cube.zarr. Rename one"):
+        split_scenes([Path("cube.nc"), *paths], "rows")
+
+
+def test_the_papers_scenes_validate_where_they_are(tmp_path):
+    paths = [tmp_path / name for name in (*PAPER_VALIDATION, "eopatch-1")]
+    assert default_validation(paths) == PAPER_VALIDATION
+    assert default_validation(paths[1:]) == 1
 
 
 @pytest.mark.parametrize(
