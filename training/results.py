@@ -132,7 +132,8 @@ class Evaluation:
             "MCC: Matthews' correlation with every known pixel counting once, as in the paper. Weighted MCC: the same "
             "with the weights of the AI4EO challenge's score; the two are different figures. Precision, recall, F1 and "
             "IoU are those of cultivated land, every known pixel counting once.",
-            f"Near a boundary: within {BOUNDARY_PIXELS} label pixels of one that borders on the other class.",
+            f"Within {BOUNDARY_PIXELS} px: at most {BOUNDARY_PIXELS} label pixels from one that borders on the other "
+            "class, for these are the only boundaries of parcels that a label tells.",
             "Clear frames: how many of the frames that the model saw show a pixel clear of clouds.",
         ]
         if self.has_curve():
