@@ -228,4 +228,4 @@ def _reading(path: Path) -> Iterator[None]:
     except SpinetError as error:
         raise _UnusableError(str(error)) from error
     except Exception as error:  # the readers raise dozens of types
-        raise _UnusableError(f"{path} cannot be read: {error}. Copy or download it again.") from error
+        raise _UnusableError(f"{path} cannot be read: {error!r}. Copy or download it again.") from error
