@@ -127,9 +127,9 @@ def read_eopatch_sizes(path: Path) -> tuple[tuple[int, int, int], tuple[int, int
     file = find_array(path, "mask_timeless/CULTIVATED")
     if file is None:
         return (frames, height, width), None
-    label = read_shape(file, (None, None, 1), _FLAGS)
-    check_label_size((height, width), label[:2], file)
-    return (frames, height, width), label[:2]
+    rows, columns, _ = read_shape(file, (None, None, 1), _FLAGS)
+    check_label_size((height, width), (rows, columns), file)
+    return (frames, height, width), (rows, columns)
 
 
 def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path) -> None:
