@@ -1,7 +1,11 @@
-"""Losses for image super-resolution of unregistered targets, as the published PIUnet trains with."""
+"""Losses: soft Matthews' correlation for maps of two classes; for super-resolution of unregistered targets PIUnet's."""
 
 import keras
 from keras import ops
+
+from spinet_tf.errors import SpinetError
+from spinet_tf.layers.replicas import mean_over_replicas
+from spinet_tf.matthews import matthews_corrcoef_from_counts
 
 # How far, in target pixels, a prediction may be off its target each way.
 BORDER = 3
@@ -98,3 +102,103 @@ class RegisteredLaplace(keras.losses.Loss):
             biased_scale = log_scale + bias
             losses.append(_masked_mean(biased_scale + ops.abs(target - mean - bias) * ops.exp(-biased_scale), mask))
         return ops.min(ops.stack(losses), axis=0)
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class SoftMCC(keras.losses.Loss):
+    """1 minus Matthews' correlation coefficient of a batch, with probabilities instead of decisions.
+
+    A pixel of probability p and weight w counts as w p predicted positives and w (1 - p) negatives, so that the
+    coefficient can be differentiated. It is one number for the whole batch, under `tf.distribute` for the batches of
+    all replicas together; a batch whose truth has only one class gives 1 and no gradient.
+
+    Args:
+        from_logits: whether predictions are logits instead of probabilities.
+        name: name of the loss.
+
+    Call arguments:
+        y_true: 1 or 0 per pixel, any shape. Other values (255 is unknown) are for pixels of weight 0.
+        y_pred: probabilities or logits of the same shape.
+        sample_weight: weight per pixel or per sample: shape of `y_true`, with or without its last dimensions. It is
+            part of the counts, as in scikit-learn; multiplying all weights by a number changes nothing.
+
+    Returns:
+        A float32 number, 0 to 2.
+
+    Raises:
+        SpinetError: if the shapes do not belong together.
+
+    Example:
+        model.compile("adam", SoftMCC(from_logits=True))
+
+    Reference: Abhishek & Hamarneh, 2021, https://arxiv.org/abs/2010.13454.
+    """
+
+    def __init__(self, from_logits=False, name="soft_mcc"):
+        super().__init__(name=name)
+        self.from_logits = from_logits
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # The base class would multiply weights with losses per pixel, of which there are none: they go with the truth.
+        weight = ops.ones((1,) * len(y_pred.shape)) if sample_weight is None else sample_weight
+        return super().__call__((y_true, weight), y_pred)
+
+    def call(self, y_true, y_pred):
+        y_true, weight = y_true
+        rank = len(y_pred.shape)
+        if len(y_true.shape) != rank or len(weight.shape) > rank:
+            # Broadcasting would count pixels of one sample against those of another.
+            raise SpinetError(
+                "Expected truth and prediction of one shape, and weights with as many dimensions or fewer. "
+                f"Received: {y_true.shape}, {y_pred.shape} and {weight.shape}"
+            )
+        weight = ops.reshape(weight, (*ops.shape(weight), *([1] * (rank - len(weight.shape)))))
+        # 1 - p of a probability near 1 would have no digits left.
+        positive = ops.sigmoid(y_pred) if self.from_logits else y_pred
+        negative = ops.sigmoid(-y_pred) if self.from_logits else 1 - y_pred
+        actual, not_actual = weight * y_true, weight * (1 - y_true)
+        pairs = [(actual, positive), (not_actual, positive), (actual, negative), (not_actual, negative)]
+        counts = ops.stack([ops.sum(truth * predicted) for truth, predicted in pairs])
+        # The coefficient is the same for means over replicas as for sums.
+        tp, fp, fn, tn = ops.unstack(mean_over_replicas(counts), 4)
+        # With a dimension, so that the base class shares it out among replicas.
+        return ops.reshape(1 - matthews_corrcoef_from_counts(tp, fp, fn, tn, xp=ops), (1,))
+
+    def get_config(self):
+        return {"from_logits": self.from_logits, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class CrossEntropySoftMCC(keras.losses.Loss):
+    """Binary cross-entropy plus `SoftMCC`: pixels one by one, and the map as a whole.
+
+    Args:
+        from_logits: whether predictions are logits instead of probabilities.
+        name: name of the loss.
+
+    Call arguments:
+        y_true: as for `SoftMCC`.
+        y_pred: as for `SoftMCC`.
+        sample_weight: weight per pixel, shape of `y_true`. The cross-entropy is the mean of weight times loss over all
+            pixels, as Keras takes it.
+
+    Returns:
+        A float32 number.
+
+    Example:
+        model.compile("adam", CrossEntropySoftMCC(from_logits=True))
+
+    Reference: Abhishek & Hamarneh, 2021, https://arxiv.org/abs/2010.13454.
+    """
+
+    def __init__(self, from_logits=False, name="cross_entropy_soft_mcc"):
+        super().__init__(name=name)
+        self.from_logits = from_logits
+        self.terms = (keras.losses.BinaryCrossentropy(from_logits), SoftMCC(from_logits))
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        cross_entropy, soft_mcc = (term(y_true, y_pred, sample_weight) for term in self.terms)
+        return cross_entropy + soft_mcc
+
+    def get_config(self):
+        return {"from_logits": self.from_logits, "name": self.name}

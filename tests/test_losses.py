@@ -1,11 +1,17 @@
-"""Registered losses and cPSNR, against the authors' numbers and a loop over the shifts in float64."""
+"""Soft MCC against scikit-learn; registered losses and cPSNR against the authors' numbers and a loop in float64."""
+
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.metrics import matthews_corrcoef
 
-from spinet_tf.losses import RegisteredL1, RegisteredLaplace
+from spinet_tf.errors import SpinetError
+from spinet_tf.losses import CrossEntropySoftMCC, RegisteredL1, RegisteredLaplace, SoftMCC
 from spinet_tf.metrics import CPSNR, cpsnr
 
 
@@ -88,8 +94,139 @@ def test_equal_a_loop_over_the_shifts(rng):
     np.testing.assert_allclose(metric.result(), np.mean(10 * np.log10(65535**2 / expected[:, 2])), rtol=1e-5)
 
 
-@pytest.mark.parametrize("made", [RegisteredL1(), RegisteredLaplace(), CPSNR()])
+@pytest.mark.parametrize(
+    "made", [RegisteredL1(), RegisteredLaplace(), CPSNR(), SoftMCC(from_logits=True), CrossEntropySoftMCC(name="sum")]
+)
 def test_survive_a_config_round_trip(made):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
     assert type(again) is type(made)
     assert again.get_config() == made.get_config()
+
+
+def maps(rng, shape=(3, 4, 5, 1)):
+    truth = (rng.random(shape) < 0.4).astype("float32")
+    logits = (2 * truth - 1 + rng.normal(0, 1.5, shape)).astype("float32")
+    return truth, logits, rng.uniform(0, 3, shape).astype("float32")
+
+
+def soft_mcc(truth, probability, weight):
+    """The loss in float64, by the definition."""
+    positive, negative = weight * probability, weight * (1 - probability)
+    tp, fp = (positive * truth).sum(), (positive * (1 - truth)).sum()
+    fn, tn = (negative * truth).sum(), (negative * (1 - truth)).sum()
+    return 1 - (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x.astype("float64")))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_soft_mcc_of_sure_predictions_is_scikit_learns(weighted, rng):
+    truth, logits, weight = maps(rng)
+    weight = weight if weighted else None
+    expected = 1 - matthews_corrcoef(
+        truth.ravel(), logits.ravel() > 0, sample_weight=None if weight is None else weight.ravel()
+    )
+    assert 0.1 < expected < 0.9
+    assert float(SoftMCC(from_logits=True)(truth, 1e4 * logits, weight)) == pytest.approx(expected, abs=1e-6)
+    assert float(SoftMCC()(truth, (logits > 0).astype("float32"), weight)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_soft_mcc_and_its_gradient_equal_the_definition(rng):
+    truth, logits, weight = maps(rng)
+    # Pixels of unknown truth weigh nothing, whatever stands in their place.
+    weight[0, 1] = 0
+    unknown = np.where(weight == 0, 255, truth)
+    x = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = SoftMCC(from_logits=True)(unknown, x, weight)
+    assert loss.dtype == "float32"
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx(soft_mcc(truth, sigmoid(logits), weight), abs=1e-6)
+    assert float(SoftMCC()(truth, sigmoid(logits), weight)) == pytest.approx(float(loss), abs=1e-6)
+    gradient = tape.gradient(loss, x).numpy()
+    for place in ((0, 0, 0, 0), (0, 1, 2, 0), (2, 3, 4, 0)):
+        step = np.zeros(logits.shape)
+        step[place] = 1e-4
+        values = [soft_mcc(truth, sigmoid(logits.astype("float64") + sign * step), weight) for sign in (1, -1)]
+        assert gradient[place] == pytest.approx((values[0] - values[1]) / 2e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (3, 4, 5)])
+def test_soft_mcc_takes_weights_without_last_dimensions(shape, rng):
+    truth, logits, _ = maps(rng)
+    weight = rng.uniform(0, 3, shape)
+    full = np.broadcast_to(weight.reshape(shape + (1,) * (4 - len(shape))), truth.shape)
+    loss = SoftMCC(from_logits=True)(truth, logits, weight)
+    assert float(loss) == pytest.approx(soft_mcc(truth, sigmoid(logits), full), abs=1e-6)
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0, "both"])
+@pytest.mark.parametrize("weight", [0.0, 1e-6, 1.0])
+@pytest.mark.parametrize("logit", [-1e4, -60.0, -1.0, 60.0, 1e4])
+def test_soft_mcc_is_finite_where_there_is_nothing_to_correlate(truth, weight, logit):
+    y_true = np.full((1, 4, 4, 1), 0 if truth == "both" else truth, "float32")
+    if truth == "both":
+        y_true[:, :2] = 1
+    x = tf.fill(y_true.shape, logit)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = SoftMCC(from_logits=True)(y_true, x, np.full(y_true.shape, weight))
+    assert float(loss) == pytest.approx(1, abs=1e-6)
+    assert np.isfinite(tape.gradient(loss, x)).all()
+
+
+def test_soft_mcc_refuses_shapes_that_would_broadcast():
+    with pytest.raises(SpinetError, match=r"one shape.*Received: \(2, 4, 4\), \(2, 4, 4, 1\)"):
+        SoftMCC()(np.ones((2, 4, 4)), np.ones((2, 4, 4, 1)))
+
+
+def test_cross_entropy_plus_soft_mcc_is_their_sum(rng):
+    truth, logits, weight = maps(rng)
+    p = sigmoid(logits)
+    cross_entropy = (weight * -(truth * np.log(p) + (1 - truth) * np.log(1 - p))).mean()
+    loss = CrossEntropySoftMCC(from_logits=True)(truth, logits, weight)
+    assert float(loss) == pytest.approx(cross_entropy + soft_mcc(truth, p, weight), abs=1e-5)
+    again = CrossEntropySoftMCC()(truth, p.astype("float32"), weight)
+    assert float(again) == pytest.approx(float(loss), abs=1e-5)
+
+
+FIT = """
+import keras
+import numpy as np
+
+from spinet_tf.losses import {loss}
+
+keras.utils.set_random_seed(0)
+rng = np.random.default_rng(0)
+images = rng.normal(size=(8, 6, 6, 2)).astype("float32")
+truth = (images[..., :1] > 0.5).astype("float32")
+weight = rng.uniform(0, 2, truth.shape)
+# Where nothing weighs, everything is the other way round.
+wrong = rng.random(truth.shape) < 0.3
+truth[wrong], weight[wrong] = 1 - truth[wrong], 0
+model = keras.Sequential([keras.Input((None, None, 2)), keras.layers.Conv2D(1, 1)])
+model.compile(keras.optimizers.Adam(0.1), {loss}(from_logits=True))
+losses = model.fit(images, truth, sample_weight=weight, batch_size=4, epochs=40, verbose=0).history["loss"]
+assert losses[-1] < 0.45 < 0.8 < losses[0], losses
+restored = {loss}.from_config(model.loss.get_config())
+logits = model.predict(images, verbose=0)
+expected = model.evaluate(images, truth, sample_weight=weight, batch_size=8, verbose=0)
+np.testing.assert_allclose(restored(truth, logits, weight), expected, atol=1e-6)
+"""
+
+
+@pytest.mark.parametrize("loss", ["SoftMCC", "CrossEntropySoftMCC"])
+def test_a_model_learns_by_soft_mcc_where_weights_say(loss):
+    exec(FIT.format(loss=loss), {})
+
+
+@pytest.mark.slow
+def test_soft_mcc_trains_on_jax():
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    code = FIT.format(loss="CrossEntropySoftMCC")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
