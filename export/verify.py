@@ -1,51 +1,200 @@
-"""The proof that a SavedModel equals the Keras model it was made from."""
+"""The proof that a model's files answer as the model does, on requests drawn anew each time.
 
+python -m export.verify runs/demo/best.keras models/spinet/1 --onnx spinet.onnx
+
+Requests have sizes that the export was not checked with: one frame, odd sizes, batches of several lengths, padded with
+their first element as TensorFlow Serving pads or with noise. Each goes to the Keras model, to the SavedModel in a TF1
+session as TensorFlow Serving runs it, to the same over gRPC (a local server on a free port), to its uint8 signature,
+and to ONNX Runtime. For SPInet the Keras model is also asked for every series alone: padding must change nothing.
+"""
+
+import argparse
 import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
-from serving.session import SavedModelSession
-from spinet_tf.inference.engine import Engine
+from export.comparison import (
+    PROOF_SIZES,
+    Predict,
+    Request,
+    SavedModelEngine,
+    alone,
+    difference,
+    limit,
+    random_requests,
+)
+from export.graph import UINT8_SCALE, Exportable
+from export.onnx import OnnxEngine
+from export.warmup import FILE as WARMUP
+from serving.client import Client
+from serving.server import Server
+from spinet_tf import SPInet
+from spinet_tf.errors import SpinetError, reports_errors
+from spinet_tf.inference.model import load_model
+from spinet_tf.progress import track
 
-# In probability. Float32 sums taken in another order differ by some 1e-7 at first, but trained networks on the noise
-# shown here, far from any image, have been seen to make 2e-5 of it.
-TOLERANCE = 1e-4
-
-# (num_frames, height, width): one sample and several, one frame and many, even sizes and odd, one pixel.
-REQUESTS = [((3,), 8, 8), ((1, 4, 2), 7, 10), ((2, 5), 1, 13), ((11,), 9, 6)]
+EPILOG = """examples:
+  python -m export.verify runs/demo/best.keras models/spinet/1
+  python -m export.verify runs/demo/best.keras models/spinet/1 --onnx spinet.onnx --seed 7
+"""
 
 
-def greatest_difference(engine: Engine, directory: str | os.PathLike, bands: int) -> float:
-    """Run a SavedModel as TensorFlow Serving does, and compare its probabilities with those of `engine`.
+@dataclass(frozen=True)
+class Way:
+    """One way of asking for probabilities.
 
-    Batches hold series of several lengths, padded as TensorFlow Serving's `pad_variable_length_inputs` pads them: with
-    the first element of the tensor. `engine` sees every series alone and without padding.
+    Attributes:
+        name: heads the column.
+        predict: asks.
+        rounding: how far an answer may be off besides what float32 explains.
+    """
+
+    name: str
+    predict: Predict
+    rounding: float = 0.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How far the answers to one request are from the Keras model's.
+
+    Attributes:
+        request: the request.
+        lowest: the least probability of the Keras model's answer.
+        highest: the greatest.
+        allowed: the greatest difference that float32 explains.
+        differences: the greatest difference for each way, by its name.
+        failed: the ways whose answer is wrong.
+    """
+
+    request: Request
+    lowest: float
+    highest: float
+    allowed: float
+    differences: dict[str, float]
+    failed: set[str]
+
+
+def verify(
+    model: str | os.PathLike, directory: str | os.PathLike, onnx: str | os.PathLike | None = None, seed: int = 0
+) -> list[Finding]:
+    """Compare the files made from a model with it, on requests drawn at random.
 
     Args:
-        engine: the original.
-        directory: the SavedModel, one version of a servable.
-        bands: how many bands both take.
+        model: the .keras file.
+        directory: the SavedModel made from it, one version of a servable.
+        onnx: the ONNX file made from it, or None.
+        seed: decides the requests.
 
     Returns:
-        The greatest absolute difference of a probability.
+        What was found for each request.
+
+    Raises:
+        SpinetError: if a file cannot be loaded, or was made from a model of other bands or another scale.
 
     Example:
-        greatest_difference(KerasEngine(model), "models/spinet/1", 12)
+        any(finding.failed for finding in verify("best.keras", "models/spinet/1"))
     """
-    rng = np.random.default_rng(0)
-    greatest = 0.0
-    with SavedModelSession(directory) as session:
-        for num_frames, height, width in REQUESTS:
-            series = [rng.integers(1, 10000, (frames, height, width, bands), np.uint16) for frames in num_frames]
-            images = np.stack([_padded(frames, max(num_frames)) for frames in series])
-            answers = session.run({"images": images, "num_frames": np.array(num_frames, np.int32)})["probabilities"]
-            for frames, answer in zip(series, answers, strict=True):
-                expected = engine.predict(frames[None], np.array([len(frames)], np.int32))[0]
-                # Not max(): it would drop a NaN.
-                greatest = float(np.maximum(greatest, np.abs(answer - expected).max()))
-    return greatest
+    exportable = Exportable(load_model(model))
+    with ExitStack() as stack:
+        saved_model = stack.enter_context(SavedModelEngine(directory))
+        _same_model(exportable, saved_model, directory)
+        client = stack.enter_context(_served(Path(directory)))
+        ways = [
+            Way("SavedModel", saved_model.predict),
+            Way("gRPC", client.predict),
+            Way("uint8", saved_model.predict_uint8, rounding=0.5 / UINT8_SCALE),
+        ]
+        if onnx is not None:
+            onnx_engine = OnnxEngine(onnx)
+            _same_model(exportable, onnx_engine, onnx)
+            ways.append(Way("ONNX Runtime", onnx_engine.predict))
+        if isinstance(exportable.model, SPInet):
+            ways.append(Way("each alone", alone(exportable)))
+        requests = random_requests(np.random.default_rng(seed), exportable.bands, PROOF_SIZES, exportable.frames)
+        return [_examine(exportable, request, ways) for request in track(requests, "Comparing")]
 
 
-def _padded(frames: np.ndarray, length: int) -> np.ndarray:
-    padding = ((0, length - len(frames)), (0, 0), (0, 0), (0, 0))
-    return np.pad(frames, padding, constant_values=frames.flat[0])
+def _examine(exportable: Exportable, request: Request, ways: list[Way]) -> Finding:
+    expected = exportable.predict(request.images, request.num_frames)
+    allowed = limit(expected)
+    differences = {way.name: difference(expected, way.predict(request.images, request.num_frames)) for way in ways}
+    failed = {way.name for way in ways if not differences[way.name] <= allowed + way.rounding}
+    return Finding(request, float(expected.min()), float(expected.max()), allowed, differences, failed)
+
+
+def _same_model(exportable: Exportable, other: SavedModelEngine | OnnxEngine, path: str | os.PathLike) -> None:
+    expected = exportable.band_names or exportable.bands, exportable.scale
+    received = other.band_names or other.bands, other.scale
+    if received != expected:
+        raise SpinetError(
+            f"Expected files made from one model. {path} has bands and scale {received}, the .keras file {expected}."
+        )
+
+
+@contextmanager
+def _served(directory: Path) -> Iterator[Client]:
+    """A client of a local server over one version of a servable."""
+    with tempfile.TemporaryDirectory() as folder:
+        version = Path(folder) / "1"
+        version.mkdir()
+        for path in directory.resolve().iterdir():
+            # A server that warms up would answer every one of those requests first.
+            if path.name != WARMUP.parent.name:
+                (version / path.name).symlink_to(path)
+        with Server(folder, port=0) as server, Client(server.address) as client:
+            yield client
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """The findings for a terminal: a row for each request, a column for each way."""
+    table = Table(caption="max |delta p| from the Keras model")
+    table.add_column("request")
+    for column in ("batch x time x height x width", "p", "allowed", *findings[0].differences):
+        table.add_column(column, justify="right")
+    for finding in findings:
+        cells = [
+            f"[bold red]{delta:.1e} FAIL" if name in finding.failed else f"{delta:.1e}"
+            for name, delta in finding.differences.items()
+        ]
+        shape = " x ".join(map(str, finding.request.images.shape[:4]))
+        spread = f"{finding.lowest:.3f}..{finding.highest:.3f}"
+        table.add_row(finding.request.name, shape, spread, f"{finding.allowed:.1e}", *cells)
+    return table
+
+
+@reports_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with `argv`, by default the program's own arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.verify",
+        description="Prove that a SavedModel, in a TF1 session and over gRPC, and an ONNX file answer as the .keras "
+        "model does. The exit code is 1 where one does not.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("model", help="the .keras file")
+    add("saved_model", help="the SavedModel made from it: one version's folder")
+    add("--onnx", metavar="FILE", help="the ONNX file made from it")
+    add("--seed", type=int, help="decides the requests (default: another each time, printed)")
+    args = parser.parse_args(argv)
+    seed = secrets.randbits(32) if args.seed is None else args.seed
+    findings = verify(args.model, args.saved_model, args.onnx, seed)
+    Console().print(findings_table(findings))
+    failures = sum(len(finding.failed) for finding in findings)
+    print(f"Seed {seed}: {f'{failures} answers differ' if failures else 'all answers agree'}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Whether two things answer alike: requests at random, and how far an answer is from the Keras model's."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from export.graph import UINT8_SCALE, Exportable
+from serving.session import SavedModelSession
+from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import Engine
+
+Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Of the output's scale: the greatest probability of the Keras model's answer. Float32 sums taken in another order
+# differ by some 1e-7 at first, but trained networks on the noise shown here, far from any image, make up to 2e-5 of it.
+TOLERANCE = 1e-4
+
+# Sides of images: those the export itself is checked with, and others, never seen in it, for a proof afterwards.
+EXPORT_SIZES = range(2, 13)
+PROOF_SIZES = range(13, 30)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to everything that is compared.
+
+    Attributes:
+        name: what is special about it.
+        images: uint16 (batch, time, height, width, bands).
+        num_frames: int32 (batch,).
+    """
+
+    name: str
+    images: np.ndarray
+    num_frames: np.ndarray
+
+
+def random_requests(rng: np.random.Generator, bands: int, sizes: range, frames: int | None = None) -> list[Request]:
+    """Draw the requests that a proof needs: one frame, odd sizes, and batches of several lengths, padded.
+
+    Args:
+        rng: decides sizes, lengths and digital numbers.
+        bands: how many bands there are.
+        sizes: sides of the images.
+        frames: the number of frames that the model takes; None for any.
+
+    Returns:
+        Five requests.
+    """
+    odd, even = sizes[1 - sizes[0] % 2 :: 2], sizes[sizes[0] % 2 :: 2]
+
+    def request(name, num_frames, heights, widths, padding=None):
+        num_frames = np.asarray(num_frames, np.int32)
+        height, width = rng.choice(heights), rng.choice(widths)
+        time = frames or max(num_frames)
+        images = rng.integers(1, 10000, (len(num_frames), time, height, width, bands), np.uint16)
+        if padding == "first element":
+            # As TensorFlow Serving's pad_variable_length_inputs pads: with the first element of each tensor.
+            for sample, real in zip(images, num_frames, strict=True):
+                sample[real:] = sample.flat[0]
+        return Request(name, images, num_frames)
+
+    def lengths(batch):
+        return rng.integers(2, frames or 12, batch, endpoint=True)
+
+    return [
+        request("one frame", [1], odd, even),
+        request("odd sizes", lengths(1), odd, odd),
+        request("even sizes, batch of 2", np.repeat(lengths(1), 2), even, even),
+        request("padded by first element", [*lengths(2), 1], odd, even, padding="first element"),
+        request("padded by noise", [1, *lengths(1)], even, odd),
+    ]
+
+
+def difference(expected: np.ndarray, actual: np.ndarray) -> float:
+    """The greatest absolute difference of a probability; NaN where one is NaN, or the shapes differ."""
+    if expected.shape != actual.shape:
+        return float("nan")
+    # Not Python's max(): it would drop a NaN.
+    return float(np.abs(actual.astype(np.float64) - expected).max())
+
+
+def limit(expected: np.ndarray) -> float:
+    """The greatest difference allowed from an answer."""
+    return TOLERANCE * float(np.abs(expected).max())
+
+
+def prove_equal(exportable: Exportable, predict: Predict, what: str) -> float:
+    """Compare what was written with the Keras model it was made from.
+
+    Args:
+        exportable: the model.
+        predict: asks what was written.
+        what: its name in the error.
+
+    Returns:
+        The greatest difference of a probability.
+
+    Raises:
+        SpinetError: if an answer differs by more than float32 explains.
+    """
+    greatest = 0.0
+    for request in random_requests(np.random.default_rng(0), exportable.bands, EXPORT_SIZES, exportable.frames):
+        expected = exportable.predict(request.images, request.num_frames)
+        delta = difference(expected, predict(request.images, request.num_frames))
+        if not delta <= limit(expected):
+            raise SpinetError(
+                f"The {what}'s probabilities differ from the Keras model's by {delta:.1e} ({request.name}), more than "
+                f"{limit(expected):.0e}. Nothing was written."
+            )
+        greatest = max(greatest, delta)
+    return greatest
+
+
+def alone(engine: Engine) -> Predict:
+    """Ask `engine` for every series alone and without its padding: what a padded batch has to equal."""
+
+    def predict(images, num_frames):
+        answers = [
+            engine.predict(series[None, :real], np.array([real], np.int32))
+            for series, real in zip(images, num_frames, strict=True)
+        ]
+        return np.concatenate(answers)
+
+    return predict
+
+
+class SavedModelEngine:
+    """A SavedModel run as TensorFlow Serving runs it, behind the interface of `KerasEngine`.
+
+    Args:
+        directory: one version of a servable.
+
+    Raises:
+        SpinetError: if it cannot be loaded.
+
+    Example:
+        with SavedModelEngine("models/spinet/1") as engine:
+            engine.predict(images, num_frames)
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self._session = SavedModelSession(directory)
+        described = self._session.run({"request": np.zeros(1, np.int32)}, "describe")
+        self.band_names = tuple(name.decode() for name in described["bands"][0]) or None
+        self.scale = int(described["scale"][0])
+        self.bands = self._session.signatures["serving_default"].inputs["images"].tensor_shape.dim[-1].size
+
+    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
+        return self._session.run({"images": images, "num_frames": num_frames})["probabilities"]
+
+    def predict_uint8(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+        """Return the answer of the signature `uint8` as probabilities."""
+        answer = self._session.run({"images": images, "num_frames": num_frames}, "uint8")["probabilities"]
+        return answer / np.float32(UINT8_SCALE)
+
+    def __enter__(self) -> "SavedModelEngine":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._session.close()

@@ -1,0 +1,166 @@
+"""A Keras model as an ONNX file, opset 18.
+
+python -m export.onnx runs/demo/best.keras spinet.onnx
+
+Inputs and output are those of the SavedModel's `serving_default`, with the named sizes batch, time, height and width:
+
+    images uint16 (batch, time, height, width, bands), digital numbers, reflectance = DN / 10000
+    num_frames int32 (batch,), how many of the `time` frames are real, the first ones
+    -> probabilities float32 (batch, scale * height, scale * width, 1)
+
+ONNX has no operation that refuses its input with a message. ONNX Runtime itself refuses another type, rank or number of
+bands. A sample whose num_frames is not from 1 to `time` is answered with NaN, so that it cannot be mistaken for a map.
+
+The file's metadata (`metadata_props`) holds `bands`, a JSON list of names or null, `scale`, `quantification` and
+`made_with`.
+"""
+
+import argparse
+import json
+import os
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from export.comparison import prove_equal
+from export.graph import Exportable
+from spinet_tf._version import __version__
+from spinet_tf.bands import QUANTIFICATION
+from spinet_tf.errors import SpinetError, reports_errors
+from spinet_tf.files import replacing
+from spinet_tf.inference.model import load_model
+
+OPSET = 18
+
+# The axes of each input and output; None where the size is a number.
+AXES = {
+    "images": ("batch", "time", "height", "width", None),
+    "num_frames": ("batch",),
+    "probabilities": ("batch", "fine_height", "fine_width", None),
+}
+
+
+class OnnxEngine:
+    """An ONNX file run by ONNX Runtime, behind the interface of `KerasEngine`.
+
+    Args:
+        path: the file, as `export_onnx` writes it.
+
+    Attributes:
+        bands: how many bands it takes.
+
+    Raises:
+        SpinetError: if ONNX Runtime is not installed, or cannot load the file.
+
+    Example:
+        OnnxEngine("spinet.onnx").predict(images, num_frames)
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise _not_installed(error) from error
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            metadata = self._session.get_modelmeta().custom_metadata_map
+            names = json.loads(metadata["bands"])
+            self.band_names = None if names is None else tuple(names)
+            self.scale = int(metadata["scale"])
+            self.bands = self._session.get_inputs()[0].shape[-1]
+        # ONNX Runtime's errors share no base class but this.
+        except Exception as error:
+            raise SpinetError(f"Cannot load {path} as an ONNX file of export.onnx: {error}") from error
+
+    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
+        return self._session.run(["probabilities"], {"images": images, "num_frames": num_frames})[0]
+
+
+def export_onnx(model: keras.Model, path: str | os.PathLike, overwrite: bool = False) -> float:
+    """Write `model` as an ONNX file, once ONNX Runtime is shown to answer as the Keras model does.
+
+    Args:
+        model: as `SPInet`.
+        path: the file to write.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The greatest difference of a probability from the Keras model's.
+
+    Raises:
+        SpinetError: if a package of the extra `onnx` is missing, the file exists, the backend is not TensorFlow, it is
+            not a segmentation model, or an operation of it has no counterpart in ONNX.
+
+    Example:
+        export_onnx(keras.models.load_model("best.keras"), "spinet.onnx")
+    """
+    exportable = Exportable(model)
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_bytes(_convert(exportable).SerializeToString())
+        return prove_equal(exportable, OnnxEngine(temporary).predict, "ONNX file")
+
+
+def _convert(exportable: Exportable):
+    """The model as an ONNX ModelProto."""
+    try:
+        import onnx
+        import tf2onnx
+
+        from export.onnx_operations import HANDLERS
+    except ImportError as error:
+        raise _not_installed(error) from error
+
+    @tf.function
+    def probabilities(images, num_frames):
+        answer = exportable.probabilities(images, num_frames)
+        valid = (num_frames >= 1) & (num_frames <= tf.shape(images)[1])
+        return {"probabilities": tf.where(valid[:, None, None, None], answer, np.float32("nan"))}
+
+    proto, _ = tf2onnx.convert.from_function(
+        probabilities,
+        exportable.input_signature,
+        opset=OPSET,
+        custom_op_handlers=HANDLERS,
+    )
+    for value in [*proto.graph.input, *proto.graph.output]:
+        for dimension, name in zip(value.type.tensor_type.shape.dim, AXES[value.name], strict=True):
+            if name is not None and not dimension.dim_value:
+                dimension.dim_param = name
+    names = exportable.band_names
+    metadata = {
+        "bands": json.dumps(None if names is None else list(names)),
+        "scale": str(exportable.scale),
+        "quantification": str(QUANTIFICATION),
+        "made_with": f"spinet_tf {__version__}, {type(exportable.model).__name__}",
+    }
+    onnx.helper.set_model_props(proto, metadata)
+    return proto
+
+
+def _not_installed(error: ImportError) -> SpinetError:
+    return SpinetError(f"ONNX needs packages that are not installed ({error}). Run: pip install 'spinet-tf[onnx]'")
+
+
+@reports_errors
+def main(argv: list[str] | None = None) -> None:
+    """Run the command with `argv`, by default the program's own arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.onnx",
+        description="Write a .keras model as an ONNX file, and check that ONNX Runtime answers as the model does.",
+        epilog="example:\n  python -m export.onnx runs/demo/best.keras spinet.onnx",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="the .keras file")
+    parser.add_argument("out", help="the .onnx file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    args = parser.parse_args(argv)
+    delta = export_onnx(load_model(args.model), args.out, args.overwrite)
+    print(f"Equal to {args.model} on batches, lengths and sizes not seen before: max |delta p| = {delta:.1e}")
+    print(f"Wrote {args.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
