@@ -116,7 +116,6 @@ def _archive(exportable: Exportable) -> keras.export.ExportArchive:
         "uint8": lambda images, num_frames: {"probabilities": as_uint8(checked(images, num_frames))},
     }
     archive = keras.export.ExportArchive()
-    archive.track(exportable.model)
     for name, function in endpoints.items():
         archive.add_endpoint(name, function, exportable.input_signature)
     archive.add_endpoint("describe", exportable.describe, [tf.TensorSpec([None], tf.int32, "request")])

@@ -72,8 +72,6 @@ def stac_item(facts: Facts) -> dict[str, Any]:
         ],
         "mlm:hyperparameters": facts.settings,
     }
-    if names:
-        properties["bands"] = [{"name": name} for name in names]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -90,6 +88,7 @@ def stac_item(facts: Facts) -> dict[str, Any]:
                 "type": "application/octet-stream",
                 "roles": ["mlm:model"],
                 "mlm:artifact_type": "tf.saved_model.save",
+                "bands": [{"name": name} for name in names],
             },
             "card": {
                 "href": f"./{export.card.FILE}",

@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     findings = verify(args.model, args.saved_model, args.onnx, seed)
     Console().print(findings_table(findings))
     failures = sum(len(finding.failed) for finding in findings)
-    print(f"Seed {seed}: {f'{failures} answers differ' if failures else 'all answers agree'}")
+    print(f"Seed {seed}: {f'{failures} of the answers differ' if failures else 'all answers agree'}")
     return 1 if failures else 0
 
 
