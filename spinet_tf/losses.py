@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from spinet_tf.errors import SpinetError
-from spinet_tf.layers.replicas import mean_over_replicas
+from spinet_tf.layers.replicas import sum_over_replicas
 from spinet_tf.matthews import matthews_corrcoef_from_counts
 
 # How far, in target pixels, a prediction may be off its target each way.
@@ -159,8 +159,7 @@ class SoftMCC(keras.losses.Loss):
         actual, not_actual = weight * y_true, weight * (1 - y_true)
         pairs = [(actual, positive), (not_actual, positive), (actual, negative), (not_actual, negative)]
         counts = ops.stack([ops.sum(truth * predicted) for truth, predicted in pairs])
-        # The coefficient is the same for means over replicas as for sums.
-        tp, fp, fn, tn = ops.unstack(mean_over_replicas(counts), 4)
+        tp, fp, fn, tn = ops.unstack(sum_over_replicas(counts), 4)
         # With a dimension, so that the base class shares it out among replicas.
         return ops.reshape(1 - matthews_corrcoef_from_counts(tp, fp, fn, tn, xp=ops), (1,))
 

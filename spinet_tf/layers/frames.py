@@ -35,7 +35,7 @@ def per_frame(layer, x):
 
 
 def _broadcastable(mask, x):
-    return ops.reshape(mask, (*ops.shape(mask), *([1] * (len(x.shape) - 2))))
+    return ops.reshape(mask, (*ops.shape(mask), *([1] * (len(x.shape) - len(mask.shape)))))
 
 
 def mask_frames(x, mask):

@@ -1,26 +1,28 @@
-"""Batch normalisation that leaves padding frames out of its statistics."""
+"""Batch normalisation that leaves padding out of its statistics, and takes them over all replicas."""
 
 import keras
 from keras import ops
 
 from spinet_tf.layers.frames import FrameLayer, mask_frames
+from spinet_tf.layers.replicas import is_replicated, sum_over_replicas
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
 class MaskedBatchNormalization(FrameLayer):
-    """Batch normalisation over all axes but the last, counting real frames only.
+    """Batch normalisation over all axes but the last, counting real frames only, those of all replicas together.
 
     It differs from `keras.layers.BatchNormalization` as the published PIUnet does: epsilon 1e-5, momentum 0.9, and the
     moving variance is updated with the unbiased variance (n / (n - 1)) while the batch is normalised with the biased
-    one. Statistics are computed in float32.
+    one. Statistics are computed in float32. Under `tf.distribute` they are those of the global batch, so that several
+    replicas train as one does.
 
     Args:
         momentum: how much of the moving statistics each training step keeps.
         epsilon: added to the variance.
 
     Call arguments:
-        x: (batch, time, height, width, features), or (batch, height, width, features) without `mask`.
-        mask: (batch, time) bool, true for real frames, or None when all are.
+        x: (batch, time, height, width, features), or (batch, height, width, features).
+        mask: (batch, time) or (batch,) bool, true for what is real, or None when all is.
         training: whether the batch's own statistics are used, and the moving ones updated.
 
     Returns:
@@ -64,16 +66,19 @@ class MaskedBatchNormalization(FrameLayer):
         return ops.cast(x * scale + (self.beta - mean * scale), dtype)
 
     def _update_statistics(self, x, mask):
-        axes = tuple(range(len(x.shape) - 1))
-        count = ops.cast(ops.size(x), "float32") / x.shape[-1]
-        if mask is None:
-            mean, variance = ops.moments(x, axes=axes)
-        else:
-            pixels = count / ops.cast(ops.size(mask), "float32")
-            count = pixels * ops.sum(ops.cast(mask, "float32"))
-            divisor = ops.maximum(count, 1.0)
-            mean = ops.sum(mask_frames(x, mask), axis=axes) / divisor
-            variance = ops.sum(mask_frames(ops.square(x - mean), mask), axis=axes) / divisor
+        """Mean and variance of the batch, on all replicas together; the moving ones follow them."""
+        pixels = ops.cast(ops.size(x), "float32") / x.shape[-1]
+        if mask is not None:
+            pixels = pixels / ops.cast(ops.size(mask), "float32") * ops.sum(ops.cast(mask, "float32"))
+        # What one replica would sum over is itself, but not for nothing.
+        everywhere = sum_over_replicas if is_replicated(self.moving_mean) else lambda local: local
+        sums = everywhere(ops.append(_sum_of_real(x, mask), pixels))
+        count = sums[-1]
+        divisor = ops.maximum(count, 1.0)
+        mean = sums[:-1] / divisor
+        # A change of the mean alone would not change the variance: deviations from it add up to 0.
+        deviations = ops.square(x - ops.stop_gradient(mean))
+        variance = everywhere(_sum_of_real(deviations, mask)) / divisor
         unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         # A batch that is nothing but padding says nothing about the data.
         step = ops.where(count > 0, 1.0 - self.momentum, 0.0)
@@ -83,3 +88,13 @@ class MaskedBatchNormalization(FrameLayer):
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _sum_of_real(x, mask):
+    """Sum of `x` (..., features) over all but its features; `mask` says which of the first axes' entries count."""
+    if mask is None:
+        return ops.sum(x, axis=tuple(range(len(x.shape) - 1)))
+    masked = len(mask.shape)
+    # The large sums first: what is left to be masked is small.
+    x = mask_frames(ops.sum(x, axis=tuple(range(masked, len(x.shape) - 1))), mask)
+    return ops.sum(x, axis=tuple(range(masked)))

@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from spinet_tf.layers.bilinear_upsampling import upsample_bilinear
-from spinet_tf.layers.frames import leaky_relu
+from spinet_tf.layers.frames import FrameLayer, leaky_relu
 from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
 
 STRIDES = (1, 2, 4, 8)
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
-class MultiResolutionFusion(keras.layers.Layer):
+class MultiResolutionFusion(FrameLayer):
     """Four dyadic scales that exchange features before they are projected to logits.
 
     Four strided convolutions open one branch per scale; each branch is resampled to every scale; what meets at a scale
@@ -26,6 +26,7 @@ class MultiResolutionFusion(keras.layers.Layer):
 
     Call arguments:
         x: (batch, height, width, features).
+        mask: (batch,) bool, false for samples that BN's statistics leave out, or None when all count.
         training: whether BN uses the batch's statistics.
 
     Returns:
@@ -73,17 +74,18 @@ class MultiResolutionFusion(keras.layers.Layer):
         for layer in (*self.exchanges, self.projection):
             layer.build(joint_shape)
 
-    def call(self, x, training=False):
+    def call(self, x, mask=None, training=False):
         _, height, width, _ = ops.shape(x)
         x = _extend(_extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
         branches = [
-            leaky_relu(norm(convolution(x), training=training))
+            leaky_relu(norm(convolution(x), mask=mask, training=training))
             for convolution, norm in zip(self.branches, self.branch_norms, strict=True)
         ]
         fused = []
         for to, convolution, norm in zip(STRIDES, self.exchanges, self.exchange_norms, strict=True):
             met = [_resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
-            fused.append(leaky_relu(norm(convolution(ops.concatenate(met, axis=-1)), training=training)))
+            joint = convolution(ops.concatenate(met, axis=-1))
+            fused.append(leaky_relu(norm(joint, mask=mask, training=training)))
         full = [_resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
         return self.projection(ops.concatenate(full, axis=-1))[:, :height, :width]
 

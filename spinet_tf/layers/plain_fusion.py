@@ -4,11 +4,12 @@ import math
 
 import keras
 
+from spinet_tf.layers.frames import FrameLayer
 from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
-class PlainFusion(keras.layers.Layer):
+class PlainFusion(FrameLayer):
     """Two 3x3 convolutions with BN and ReLU at full resolution, then a projection to logits.
 
     Where the paper leaves it open: both convolutions have the same width, chosen so that the block has as many
@@ -19,6 +20,7 @@ class PlainFusion(keras.layers.Layer):
 
     Call arguments:
         x: (batch, height, width, features).
+        mask: (batch,) bool, false for samples that BN's statistics leave out, or None when all count.
         training: whether BN uses the batch's statistics.
 
     Returns:
@@ -50,9 +52,9 @@ class PlainFusion(keras.layers.Layer):
         for layer in (self.norm_1, self.convolution_2, self.norm_2, self.projection):
             layer.build(hidden_shape)
 
-    def call(self, x, training=False):
-        x = keras.ops.relu(self.norm_1(self.convolution_1(x), training=training))
-        x = keras.ops.relu(self.norm_2(self.convolution_2(x), training=training))
+    def call(self, x, mask=None, training=False):
+        x = keras.ops.relu(self.norm_1(self.convolution_1(x), mask=mask, training=training))
+        x = keras.ops.relu(self.norm_2(self.convolution_2(x), mask=mask, training=training))
         return self.projection(x)
 
     def compute_output_shape(self, x_shape):

@@ -61,7 +61,7 @@ class PIUnet(keras.Model):
         # Log scale: features are upsampled before they are convolved.
         s = BilinearUpsampling(scale, dtype=dtype, name="scale_upsampling")(x)
         s = keras.layers.Conv2D(filters, 3, padding="same", dtype=dtype, name="scale_convolution")(s)
-        s = MaskedBatchNormalization(dtype=dtype, name="scale_norm")(s)
+        s = MaskedBatchNormalization(dtype=dtype, name="scale_norm")(s, mask=keras.ops.any(mask, axis=1))
         s = keras.layers.LeakyReLU(NEGATIVE_SLOPE, dtype=dtype, name="scale_activation")(s)
         log_scale = keras.layers.Conv2D(1, 1, dtype="float32", name="log_scale")(s)
 

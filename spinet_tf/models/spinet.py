@@ -92,7 +92,8 @@ class SPInet(keras.Model):
         x = TemporalMean(dtype=dtype, name="temporal_mean")(x, mask=mask)
         x = keras.layers.Conv2D(filters * scale**2, 3, padding="same", dtype=dtype, name="upsampling")(x)
         x = PixelShuffle(scale, dtype=dtype, name="pixel_shuffle")(x)
-        logits = FUSIONS[fusion](filters, dtype=dtype, name="fusion")(x)
+        # A sample without any real frame is nothing to learn statistics from.
+        logits = FUSIONS[fusion](filters, dtype=dtype, name="fusion")(x, mask=keras.ops.any(mask, axis=1))
         super().__init__(inputs=inputs, outputs=logits, name=name)
 
         # === Config ===

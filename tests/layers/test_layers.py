@@ -175,6 +175,18 @@ def test_norm_updates_moving_statistics_from_real_frames_alone(rng):
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * pixels.var(0, ddof=1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["fusion", "plain"])
+def test_fusion_takes_statistics_from_the_samples_that_count(name, rng):
+    layer, alone = built(name), built(name)
+    x = rng.normal(size=(3, 8, 6, F)).astype("float32")
+    x[1] = 1e3
+    real = [0, 2]
+    y = layer(x, mask=np.array([True, False, True]), training=True)
+    assert_close(np.asarray(y)[real], alone(x[real], training=True), 1e-5)
+    for w, expected in zip(layer.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(w, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_norm_keeps_its_statistics_when_a_batch_is_nothing_but_padding(rng):
     layer = built("norm")
     before = [np.array(w) for w in layer.weights]

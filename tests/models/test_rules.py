@@ -114,6 +114,12 @@ def test_a_sample_without_real_frames_harms_no_other(model, run, padding):
     logits, statistics, gradients = training_step(model, inputs, labels)
     for array in (logits, *statistics, *gradients):
         assert np.isfinite(array).all()
+    # The others train as without it, up to its share of the mean loss.
+    others = {name: array[[0, 2]] for name, array in inputs.items()}
+    alone = training_step(model, others, labels[[0, 2]])
+    assert_close(logits[[0, 2]], alone[0], 1e-5)
+    for a, b in zip(statistics, alone[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_spectral_order_matters(run):
