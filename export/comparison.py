@@ -134,7 +134,7 @@ class SavedModelEngine:
         directory: one version of a servable.
 
     Raises:
-        SpinetError: if it cannot be loaded.
+        SpinetError: if it cannot be loaded, or is not one of `export.saved_model`.
 
     Example:
         with SavedModelEngine("models/spinet/1") as engine:
@@ -143,6 +143,13 @@ class SavedModelEngine:
 
     def __init__(self, directory: str | os.PathLike):
         self._session = SavedModelSession(directory)
+        missing = {"serving_default", "uint8", "describe"} - set(self._session.signatures)
+        if missing:
+            self._session.close()
+            raise SpinetError(
+                f"Expected a SavedModel of export.saved_model. {directory} lacks the signature "
+                f"{' and '.join(sorted(missing))}: export the model again."
+            )
         described = self._session.run({"request": np.zeros(1, np.int32)}, "describe")
         self.band_names = tuple(name.decode() for name in described["bands"][0]) or None
         self.scale = int(described["scale"][0])

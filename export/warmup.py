@@ -3,7 +3,7 @@
 The first request to a graph takes seconds, for the graph is optimised then: 3.3 s instead of 0.08 s with the paper's
 network on two cores. After that, a request of a length or size not seen before takes at most 12 % longer than the next
 like it. So every signature is asked, and the lengths and sizes are a few usual ones: with the paper's network they take
-about 12 s; tiles of 128 pixels on top would take half a minute and gain nothing that was measured.
+about 15 s; tiles of 128 pixels on top would take half a minute more and gain nothing that was measured.
 """
 
 import itertools

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import export.verify
 from export.comparison import (
@@ -156,6 +157,18 @@ def test_command_refuses_a_model_of_other_bands(version, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "Expected files made from one model" in error
     assert "(('B02', 'B04', 'B08'), 4), the .keras file (4, 4)" in error
+
+
+def test_command_refuses_a_saved_model_of_others(run, tmp_path, capsys):
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+        def serve(self, x):
+            return x
+
+    module = Module()
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.serve})
+    assert main([str(run.model), str(tmp_path)]) == 1
+    assert "lacks the signature describe and uint8: export the model again" in capsys.readouterr().err
 
 
 def test_command_refuses_what_is_no_saved_model(run, tmp_path, capsys):
