@@ -13,7 +13,7 @@ install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,serving,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,serving,train,onnx,dev]'
 	touch $@
 
 # The whole path by the commands that a user would type: scenes, training, score, SavedModel, map, map over gRPC.
@@ -37,8 +37,8 @@ demo: install
 	address=$$(sed -n 's/^serving .* on //p' $$out/server.log)
 	run $$python -m serving.predict "$$scene" --server $$address -o $$out/map_served.tif --overwrite
 	printf '\n'; cat $$out/evaluation/scores.md
-	printf '\nmap        %s\nserved map %s\npictures   %s\nmodel      %s\nSavedModel %s\n' \
-	    $$out/map.tif $$out/map_served.tif $$out/evaluation $$out/run/best.keras $$out/saved_model
+	printf '\nmap        %s\nserved map %s\nreport     %s\nmodel      %s\nSavedModel %s\n' \
+	    $$out/map.tif $$out/map_served.tif $$out/evaluation/report.html $$out/run/best.keras $$out/saved_model
 
 test: install
 	$(BIN)/python -m pytest

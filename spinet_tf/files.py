@@ -42,6 +42,10 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]
         if path.exists() and path.is_dir() != temporary.is_dir():
             kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
             raise SpinetError(f"{path} is a {kinds[0]}, and a {kinds[1]} would replace it. Choose another output.")
+        if temporary.is_file():
+            # Or a power cut could leave the new name with nothing behind it.
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
         if path.is_dir():
             # A folder cannot be renamed over a full one: move the old one aside first.
             path.rename(folder / "replaced")

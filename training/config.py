@@ -81,6 +81,15 @@ def _count_or_names(value):
     return value
 
 
+def _count_or_range(value):
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(count) is int for count in value)
+    if pair and 1 <= value[0] <= value[1]:
+        return tuple(value)
+    if type(value) is not int or value < 1:
+        raise _UnfitError("a whole number of 1 or more, or two in a list, the lower first")
+    return value
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Sizes of the network: a named configuration of `SPInet`, and what differs from it."""
@@ -107,21 +116,37 @@ class Config:
         model: sizes of the network.
         bands: names of the bands that the network sees; None for all bands of the first scene.
         patch: height and width of a patch in pixels of the images; less where the scenes are smaller.
-        batch: patches in a batch.
-        steps: batches in an epoch.
+        batch: patches that each update of the weights sees.
+        accumulate: parts that a batch is computed in, one after the other, which saves memory. Batch normalisation then
+            sees the parts.
+        steps: updates in an epoch; None for as many as see every patch once.
         epochs: after each, the model is scored on the validation scenes and saved.
-        learning_rate: Adam's, at the start.
-        decay: whether the learning rate falls to 0 over the run, along half a cosine.
+        loss: "cross_entropy", "soft_mcc" (1 - a differentiable Matthews correlation), or "both", their sum.
+        weights: what label pixels weigh in the loss, see `spinet_tf.data.patches.labelled`.
+        optimizer: "adam", or "adamw" with `weight_decay`.
+        weight_decay: AdamW's.
+        learning_rate: at its highest.
+        warmup: updates over which the learning rate rises from 0.
+        schedule: "constant", or "cosine" for a learning rate that then falls to 0 over the run.
+        clip_norm: the largest norm of the gradient of all weights together; None for no limit.
+        average: momentum of a moving average of the weights, such as 0.999, which is then what is validated and saved;
+            None for the weights themselves.
+        patience: training stops after so many epochs without a better validation score; None for never.
         frames: which frames of a training patch are taken, see `spinet_tf.data.choose_frames`. To validate, all with at
             most `max_cloud` are.
-        frame_count: how many frames "clearest" and "random" take.
+        frame_count: how many frames "clearest" and "random" take; of a pair, a number between is drawn for each batch.
         max_cloud: the cloudy fraction of a frame allowed.
-        weights: what label pixels weigh in the loss, see `spinet_tf.data.patches.labelled`.
         augment: whether patches are flipped and rotated.
+        jitter: strength of random changes of brightness, see `spinet_tf.data.batches.Sampling`.
+        frame_dropout: the probability with which a chosen frame is left out.
+        balance: whether cultivated and other pixels come up equally often.
         split: "scenes" trains on some scenes and validates on others; "rows" trains on the upper half of every scene
             and validates on the lower; "auto" is "scenes" where there are two or more.
         validation_scenes: how many scenes, the last ones by name, or which, validate with the split by scenes.
         precision: "float32", or "mixed_bfloat16", faster on recent processors.
+        remat: whether activations are computed again for the gradient instead of kept, which saves memory.
+        deterministic: whether every operation gives the same bits each time, which can be slower.
+        checkpoint_minutes: how often all that is needed to go on is saved, besides after every epoch.
         seed: seed of everything random.
     """
 
@@ -129,19 +154,40 @@ class Config:
     bands: Annotated[tuple[str, ...] | None, _band_names] = None
     patch: Annotated[int, _whole(2)] = 32
     batch: Annotated[int, _whole(1)] = 8
-    steps: Annotated[int, _whole(1)] = 100
+    accumulate: Annotated[int, _whole(1)] = 1
+    steps: Annotated[int | None, _whole(1)] = None
     epochs: Annotated[int, _whole(1)] = 60
-    learning_rate: Annotated[float, _number(0, low_included=False)] = 1e-4
-    decay: Annotated[bool, _yes_or_no] = False
-    frames: Annotated[Method, _one_of(*get_args(Method))] = "random"
-    frame_count: Annotated[int, _whole(1)] = 20
-    max_cloud: Annotated[float, _number(0, 1)] = 0.25
+    loss: Annotated[str, _one_of("cross_entropy", "soft_mcc", "both")] = "cross_entropy"
     weights: Annotated[Weights, _one_of(*get_args(Weights))] = "uniform"
+    optimizer: Annotated[str, _one_of("adam", "adamw")] = "adam"
+    weight_decay: Annotated[float, _number(0)] = 0.004
+    learning_rate: Annotated[float, _number(0, low_included=False)] = 1e-4
+    warmup: Annotated[int, _whole(0)] = 0
+    schedule: Annotated[str, _one_of("constant", "cosine")] = "constant"
+    clip_norm: Annotated[float | None, _number(0, low_included=False)] = None
+    average: Annotated[float | None, _number(0, 0.99999, low_included=False)] = None
+    patience: Annotated[int | None, _whole(1)] = None
+    frames: Annotated[Method, _one_of(*get_args(Method))] = "random"
+    frame_count: Annotated[int | tuple[int, int], _count_or_range] = 20
+    max_cloud: Annotated[float, _number(0, 1)] = 0.25
     augment: Annotated[bool, _yes_or_no] = True
+    jitter: Annotated[float, _number(0, 1)] = 0.0
+    frame_dropout: Annotated[float, _number(0, 0.95)] = 0.0
+    balance: Annotated[bool, _yes_or_no] = False
     split: Annotated[str, _one_of("auto", "scenes", "rows")] = "auto"
     validation_scenes: Annotated[int | tuple[str, ...], _count_or_names] = 1
     precision: Annotated[str, _one_of("float32", "mixed_bfloat16")] = "float32"
+    remat: Annotated[bool, _yes_or_no] = False
+    deterministic: Annotated[bool, _yes_or_no] = False
+    checkpoint_minutes: Annotated[float, _number(0)] = 10.0
     seed: Annotated[int, _whole(0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.batch % self.accumulate:
+            raise SpinetError(
+                f"Expected accumulate to divide the batch of {self.batch}. Received: {self.accumulate}. Choose one of "
+                f"{', '.join(str(n) for n in range(1, self.batch + 1) if self.batch % n == 0)}."
+            )
 
 
 def load_config(path: str | os.PathLike) -> Config:

@@ -21,6 +21,7 @@ class Survey:
         bands: names of the bands, in the model's order.
         scale: how many times finer labels are than images.
         smallest: the smallest side of any part, in pixels of the images.
+        pixels: pixels of the images of all training parts together.
         mean: of each band over the valid pixels of the training parts, reflectance.
         std: standard deviation, likewise.
     """
@@ -28,6 +29,7 @@ class Survey:
     bands: tuple[str, ...]
     scale: int
     smallest: int
+    pixels: int
     mean: list[float]
     std: list[float]
 
@@ -48,6 +50,7 @@ def survey_scenes(split: Split, config: Config) -> Survey:
     bands = config.bands
     sides, scales = [], []
     moments = []
+    pixels = 0
     parts = [*split.training, *split.validation]
     for number, part in enumerate(track(parts, "Looking at the scenes", len(parts))):
         scene = labelled(part(), bands, config.weights)
@@ -57,12 +60,13 @@ def survey_scenes(split: Split, config: Config) -> Survey:
         scales.append(label_scale(scene))
         if scales[-1] != scales[0]:
             raise SpinetError(
-                f"Expected labels {scales[0]} times finer than images, as in {parts[0].path.stem}. "
+                f"Expected labels {scales[0]} times finer than images, as in {parts[0].scene}. "
                 f"{scene.attrs['name']}: {scales[-1]} times"
             )
         if number < len(split.training):
             valid = scene["valid"].to_numpy()
             frames = np.flatnonzero(valid.any(axis=(1, 2)))
+            pixels += scene.sizes["y"] * scene.sizes["x"]
             moments += [Moments.of(scene["bands"].variable[frame].to_numpy(), valid[frame]) for frame in frames]
     mean, std = Moments.sum(moments).statistics()
-    return Survey(bands or (), scales[0], min(sides), mean, std)
+    return Survey(bands or (), scales[0], min(sides), pixels, mean, std)

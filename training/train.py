@@ -1,136 +1,190 @@
-"""Train SPInet on labelled scenes.
+"""Train SPInet on labelled scenes, or on what training.prepare made of them; go on where an earlier run stopped.
 
-The output folder receives best.keras (highest validation MCC), last.keras, log.csv, tensorboard/ and config.yaml.
+The output folder receives best.keras (highest validation MCC), last.keras, log.csv, tensorboard/, config.yaml, and
+checkpoint.npz, from which the same command continues a run that was interrupted in any way.
 """
 
 import argparse
+import contextlib
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from spinet_tf import SPInet
-from spinet_tf.data.pipeline import training_dataset, validation_dataset
-from spinet_tf.data.scene import find_scenes
+from spinet_tf.data.batches import Batches
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.metrics import MatthewsCorrelation
-from training.callbacks import Forecast, SaveBestAndLast
+from training.callbacks import Forecast, Keeper, interruptible
+from training.checkpoint import (
+    FILE,
+    Progress,
+    load_checkpoint,
+    read_identity,
+    require_room,
+    room_for,
+)
 from training.config import Config, load_config, save_config
+from training.data import TrainingData, open_data
+from training.devices import STRATEGIES, prepare_devices, replicas
+from training.network import build_model
 from training.output import prepare_output
-from training.split import split_scenes
-from training.survey import Survey, survey_scenes
+from training.tensorboard import tensorboard_callbacks
 
-OUTPUTS = ("best.keras", "last.keras", "log.csv", "tensorboard", "config.yaml")
+OUTPUTS = ("best.keras", "last.keras", "log.csv", "tensorboard", "config.yaml", FILE)
 
 EPILOG = """examples:
   python -m training.train --config training/configs/demo.yaml --data scenes --output runs/demo
+  python -m training.train --config training/configs/ai4eo.yaml --data prepared            # into runs/ai4eo
+  python -m training.train --config training/configs/ai4eo.yaml --data prepared --dry-run  # what would it cost?
   tensorboard --logdir runs/demo/tensorboard
 """
 
 
-def train(config: Config, data: Path, output: Path, overwrite: bool = False) -> None:
-    """Train a model and write it, with its logs, to a folder.
+def train(config: Config, data: Path, output: Path, overwrite: bool = False, strategy: str = "single") -> None:
+    """Train a model and write it, with its logs, to a folder; or go on with a run that was interrupted there.
 
     Args:
         config: what to train and how.
-        data: a scene, or a folder of scenes, with labels.
+        data: a folder that training.prepare wrote, or scenes with labels, or one.
         output: the folder to write, see the top of this file.
-        overwrite: whether an earlier run there may be replaced.
+        overwrite: whether an earlier run there may be replaced instead of continued.
+        strategy: "single", or "mirrored" for all devices of this machine.
 
     Raises:
-        SpinetError: if scenes, configuration or output cannot be used, or training diverges.
+        SpinetError: if data, configuration or output cannot be used, or training diverges.
 
     Example:
         train(load_config("training/configs/demo.yaml"), Path("scenes"), Path("runs/demo"))
     """
-    split = split_scenes(find_scenes(data), config.split, config.validation_scenes)
-    prepare_output(output, OUTPUTS, overwrite)
-    print(f"Split: {split}")
-    survey = survey_scenes(split, config)
-    patch = min(config.patch, survey.smallest)
-    if patch < config.patch:
-        print(f"Patches of {patch} pixels instead of {config.patch}: the smallest part has no more")
+    opened = open_data(config, data)
+    identity = _identity(config, opened)
+    earlier = None if overwrite else read_identity(output)
+    if earlier is None:
+        prepare_output(output, OUTPUTS, overwrite)
+    else:
+        _require_same_run(earlier, identity, output)
+    print(f"Split: {opened.split}")
 
     keras.utils.set_random_seed(config.seed)
-    model = build_model(config, survey)
-    print(f"Model: {model.count_params():,} parameters, bands {', '.join(survey.bands)}, {survey.scale}x finer output")
-    print(f"Training: {config.epochs} epochs of {config.steps} steps of {config.batch} patches of {patch} pixels")
+    with prepare_devices(strategy, config.deterministic):
+        if (config.batch // config.accumulate) % replicas():
+            raise SpinetError(
+                f"Expected {replicas()} devices to share each batch evenly. Received: batch {config.batch} in "
+                f"{config.accumulate} parts. Choose another batch or accumulate."
+            )
+        score = MatthewsCorrelation(from_logits=True)
+        model = build_model(config, opened, score)
+        if earlier is None:
+            progress, metrics = Progress(identity=identity), []
+            require_room(output, room_for(model))
+            save_config(config, output / "config.yaml")
+        else:
+            progress, metrics = load_checkpoint(output, model)
+    bands = ", ".join(opened.bands)
+    print(f"Model: {model.count_params():,} parameters, bands {bands}, {opened.scale}x finer output")
+    print(
+        f"Training: {config.epochs} epochs of {opened.steps} steps of {config.batch} patches of {opened.patch} pixels"
+    )
+    if earlier is not None:
+        print(f"Going on after step {progress.step} of epoch {progress.epoch + 1}, as {output / FILE} says")
 
-    batches = training_dataset(
-        split.training,
-        survey.bands,
-        patch,
-        config.batch,
-        config.frames,
-        config.frame_count,
-        config.max_cloud,
-        config.weights,
-        config.augment,
-        config.seed,
+    keeper = Keeper(
+        output,
+        progress,
+        score,
+        metrics,
+        opened.steps * config.accumulate,
+        validate=lambda: evaluate_batches(model, opened.validation, [keeper]),
+        names=opened.training.names,
+        minutes=config.checkpoint_minutes,
+        patience=config.patience,
+        averaged=config.average is not None,
     )
-    held_out = validation_dataset(
-        split.validation, survey.bands, patch, config.batch, max_cloud=config.max_cloud, weights=config.weights
-    )
-    save_config(config, output / "config.yaml")
-    saver = SaveBestAndLast(output)
-    saver.set_model(model)
-    callbacks = [
-        Forecast(config.steps * config.epochs),
-        keras.callbacks.TerminateOnNaN(),
-        saver,
-        keras.callbacks.CSVLogger(str(output / "log.csv")),
-        keras.callbacks.TensorBoard(str(output / "tensorboard"), write_graph=False),
-    ]
-    try:
-        history = model.fit(
-            batches,
-            epochs=config.epochs,
-            steps_per_epoch=config.steps,
-            validation_data=held_out,
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-            callbacks=callbacks,
-        )
-    except KeyboardInterrupt:
-        for callback in callbacks:
-            callback.on_train_end()
-        saver.save("last.keras")
-        print(f"\nWrote {output / 'last.keras'}, as training was when it was stopped")
-        raise
-    if not np.isfinite(history.history["loss"][-1]):
-        raise SpinetError("Training diverged: the loss is not finite. Lower learning_rate in the configuration.")
-    print(f"Wrote {output / 'best.keras'}: validation MCC {saver.best:.3f} after epoch {saver.best_epoch}")
+    keeper.set_model(model)
+    with interruptible(keeper), _dataset_errors():
+        try:
+            fit(model, opened.training, config.epochs, keeper, tensorboard_callbacks(output / "tensorboard", opened))
+        except KeyboardInterrupt:
+            print(f"\nStopped. The same command goes on from {output / FILE}")
+            raise
+    print(f"Wrote {output / 'best.keras'}: validation MCC {progress.best:.3f} after epoch {progress.best_epoch}")
     print(f"Wrote {output / 'last.keras'}, {output / 'log.csv'} and {output / 'tensorboard'}")
 
 
-def build_model(config: Config, survey: Survey) -> SPInet:
-    """Build and compile the network that a configuration and the scenes ask for."""
-    try:
-        model = SPInet.named(
-            config.model.configuration,
-            bands=survey.bands,
-            scale=survey.scale,
-            mean=survey.mean,
-            std=survey.std,
-            dtype=config.precision,
-            **config.model.overrides(),
+def fit(
+    model: keras.Model, batches: Batches, epochs: int, keeper: Keeper, callbacks: list[keras.callbacks.Callback]
+) -> None:
+    """Run `model.fit` from where the keeper's progress stands to the end."""
+    progress, steps = keeper.progress, keeper.steps
+    if progress.step == steps:
+        keeper.finish_epoch()
+    forecast = Forecast((epochs - progress.epoch) * steps - progress.step)
+    while progress.epoch < epochs and not keeper.finished:
+        start = progress.epoch * steps + progress.step
+        # An epoch that was interrupted is a fit of its own, for model.fit begins epochs at their first step.
+        last = progress.epoch + 1 if progress.step else epochs
+        model.fit(
+            elements(batches, start),
+            initial_epoch=progress.epoch,
+            epochs=last,
+            steps_per_epoch=steps - progress.step,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[keeper, forecast, *callbacks],
         )
-    except ValueError as error:
-        raise SpinetError(f"The configuration's `model` does not make a network: {error}") from error
-    rate = config.learning_rate
-    if config.decay:
-        rate = keras.optimizers.schedules.CosineDecay(rate, config.steps * config.epochs)
-    model.compile(
-        keras.optimizers.Adam(rate),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-        weighted_metrics=[MatthewsCorrelation(from_logits=True)],
-        # XLA would compile anew for every number of frames.
-        jit_compile=False,
-    )
-    # Variables made now need not be made by the first step, which would be traced twice for it.
-    model.optimizer.build(model.trainable_variables)
-    return model
+        # model.fit ends by putting the averages in the weights' place.
+        if progress.epoch < epochs:
+            load_checkpoint(keeper.folder, model)
+
+
+def elements(batches: Batches, start: int = 0):
+    """Batches as `model.fit` takes them with this backend, from a number on."""
+    if keras.backend.backend() == "tensorflow":
+        from spinet_tf.data.pipeline import batch_dataset
+
+        return batch_dataset(batches, start)
+    from spinet_tf.data.sequence import BatchSequence
+
+    return BatchSequence(batches, start)
+
+
+def evaluate_batches(
+    model: keras.Model, batches: Batches, callbacks: list[keras.callbacks.Callback]
+) -> dict[str, float]:
+    """Loss and metrics over all batches."""
+    return model.evaluate(elements(batches), callbacks=callbacks, verbose=0, return_dict=True)
+
+
+def _identity(config: Config, data: TrainingData) -> str:
+    settings = dataclasses.asdict(config)
+    # These change nothing of what is learnt.
+    del settings["checkpoint_minutes"]
+    return json.dumps({"configuration": settings, "data": data.identity}, sort_keys=True)
+
+
+def _require_same_run(earlier: str, identity: str, output: Path) -> None:
+    before, now = json.loads(earlier), json.loads(identity)
+    differing = [
+        f"{key}: {before[group].get(key)!r} then, {now[group][key]!r} now"
+        for group in now
+        for key in now[group]
+        if before[group].get(key) != now[group][key]
+    ]
+    if differing:
+        raise SpinetError(
+            f"{output} holds a run of another configuration or of other data ({'; '.join(differing)}). Choose another "
+            "output, or pass --overwrite to begin anew."
+        )
+
+
+def _dataset_errors() -> contextlib.AbstractContextManager:
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from spinet_tf.data.pipeline import spinet_errors
+
+    return spinet_errors()
 
 
 @reports_errors
@@ -142,14 +196,22 @@ def main(argv: list[str] | None = None) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="what to train: a YAML file")
-    parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="labelled scenes, or one")
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="where to write the model and logs"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the output folder")
+    add = parser.add_argument
+    add("--config", required=True, type=Path, metavar="FILE", help="what to train: a YAML file")
+    add("--data", required=True, type=Path, metavar="FOLDER", help="prepared shards, or labelled scenes, or one")
+    add("--output", type=Path, metavar="FOLDER", help="where to write model and logs (default: runs/<name of FILE>)")
+    add("--strategy", choices=STRATEGIES, default="single", help="the devices to train on (default: %(default)s)")
+    add("--dry-run", action="store_true", help="print sizes, time and memory, and train nothing")
+    add("--overwrite", action="store_true", help="replace an earlier run in the output folder, not continue it")
     arguments = parser.parse_args(argv)
-    train(load_config(arguments.config), arguments.data, arguments.output, arguments.overwrite)
+    config = load_config(arguments.config)
+    output = arguments.output or Path("runs") / arguments.config.stem
+    if arguments.dry_run:
+        from training.forecast import dry_run
+
+        dry_run(config, arguments.data)
+        return
+    train(config, arguments.data, output, arguments.overwrite, arguments.strategy)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ _LAZY = {
     "SceneBatches": "spinet_tf.data.scene_batches",
     "SceneGrid": "spinet_tf.data.scene_batches",
     "ShardBatches": "spinet_tf.data.shard_batches",
+    "Shards": "spinet_tf.data.shards",
     "batch_dataset": "spinet_tf.data.pipeline",
     "simulate_eopatch": "spinet_tf.data.simulate",
     "synthesize": "spinet_tf.data.simulate",
