@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from export.comparison import (
     PROOF_SIZES,
+    TOLERANCE,
     Predict,
     Request,
     SavedModelEngine,
@@ -69,17 +71,13 @@ class Finding:
 
     Attributes:
         request: the request.
-        lowest: the least probability of the Keras model's answer.
-        highest: the greatest.
-        allowed: the greatest difference that float32 explains.
+        greatest: the greatest probability of the Keras model's answer.
         differences: the greatest difference for each way, by its name.
         failed: the ways whose answer is wrong.
     """
 
     request: Request
-    lowest: float
-    highest: float
-    allowed: float
+    greatest: float
     differences: dict[str, float]
     failed: set[str]
 
@@ -129,7 +127,7 @@ def _examine(exportable: Exportable, request: Request, ways: list[Way]) -> Findi
     allowed = limit(expected)
     differences = {way.name: difference(expected, way.predict(request.images, request.num_frames)) for way in ways}
     failed = {way.name for way in ways if not differences[way.name] <= allowed + way.rounding}
-    return Finding(request, float(expected.min()), float(expected.max()), allowed, differences, failed)
+    return Finding(request, float(expected.max()), differences, failed)
 
 
 def _same_model(exportable: Exportable, other: SavedModelEngine | OnnxEngine, path: str | os.PathLike) -> None:
@@ -156,20 +154,27 @@ def _served(directory: Path) -> Iterator[Client]:
 
 
 def findings_table(findings: list[Finding]) -> Table:
-    """The findings for a terminal: a row for each request, a column for each way."""
-    table = Table(caption="max |delta p| from the Keras model")
-    table.add_column("request")
-    for column in ("batch x time x height x width", "p", "allowed", *findings[0].differences):
-        table.add_column(column, justify="right")
+    """The findings for a terminal of 80 columns: a row for each way, a column for each request."""
+    table = Table(
+        title="max |delta p| from the Keras model",
+        caption=f"Allowed: {TOLERANCE:.0e} of the greatest p, and half a step more for uint8.",
+        box=box.SIMPLE,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("batch x time x h x w", vertical="bottom")
     for finding in findings:
-        cells = [
-            f"[bold red]{delta:.1e} FAIL" if name in finding.failed else f"{delta:.1e}"
-            for name, delta in finding.differences.items()
-        ]
-        shape = " x ".join(map(str, finding.request.images.shape[:4]))
-        spread = f"{finding.lowest:.3f}..{finding.highest:.3f}"
-        table.add_row(finding.request.name, shape, spread, f"{finding.allowed:.1e}", *cells)
+        shape = "x".join(map(str, finding.request.images.shape[:4]))
+        table.add_column(f"{finding.request.name}\n{shape}", justify="right", min_width=len(shape), vertical="bottom")
+    for name in findings[0].differences:
+        table.add_row(name, *(_cell(finding.differences[name], name in finding.failed) for finding in findings))
+    table.add_section()
+    table.add_row("greatest p", *(f"{finding.greatest:.3f}" for finding in findings))
     return table
+
+
+def _cell(delta: float, failed: bool) -> str:
+    return f"[bold red]{delta:.1e} FAIL" if failed else f"{delta:.1e}"
 
 
 @reports_errors
@@ -188,6 +193,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--onnx", metavar="FILE", help="the ONNX file made from it")
     add("--seed", type=int, help="decides the requests (default: another each time, printed)")
     args = parser.parse_args(argv)
+    if args.seed is not None and args.seed < 0:
+        raise SpinetError(f"Expected a seed of 0 or more. Received: {args.seed}.")
     seed = secrets.randbits(32) if args.seed is None else args.seed
     findings = verify(args.model, args.saved_model, args.onnx, seed)
     Console().print(findings_table(findings))

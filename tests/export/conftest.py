@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from export.onnx import export_onnx
 from export.saved_model import export_saved_model
+from export.warmup import FILE
 from serving.session import SavedModelSession
 from spinet_tf import SPInet
 from tests.helpers import randomize
@@ -51,3 +54,18 @@ def onnx_file(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "spinet.onnx"
     assert export_onnx(model, path) <= 1e-4
     return path
+
+
+def warmup_requests(directory):
+    """(signature, inputs) of every warm-up request, the tensors read by TensorFlow's own C++ code."""
+    for record in tf.data.TFRecordDataset(str(directory / FILE)):
+        log = PredictionLog.FromString(record.numpy())
+        assert log.WhichOneof("log_type") == "predict_log"
+        request = log.predict_log.request
+        yield (
+            request.model_spec.signature_name,
+            {
+                name: tf.io.parse_tensor(proto.SerializeToString(), proto.dtype).numpy()
+                for name, proto in request.inputs.items()
+            },
+        )

@@ -14,7 +14,7 @@ from export.saved_model import export_saved_model, main
 from serving.session import SavedModelSession
 from spinet_tf import RAMS, PIUnet, SPInet
 from spinet_tf.errors import SpinetError
-from tests.export.conftest import BANDS
+from tests.export.conftest import BANDS, warmup_requests
 from tests.helpers import randomize
 
 
@@ -148,6 +148,7 @@ def test_a_plain_model_without_band_names_is_exported_and_says_so(tmp_path):
 def test_a_model_of_fixed_length_is_exported_and_refuses_other_lengths(tmp_path):
     model = randomize(RAMS(bands=BANDS, scale=2, filters=8, blocks=1, frames=3))
     folder, _ = export_saved_model(model, tmp_path, warmup_sizes=[4])
+    assert {inputs["images"].shape[1] for _, inputs in warmup_requests(folder) if inputs.keys() > {"images"}} == {3}
     with SavedModelSession(folder) as session:
         sent = request(time=3, num_frames=[3, 2])
         expected = 1 / (1 + np.exp(-logits(model, sent["images"], [[1, 1, 1], [1, 1, 0]])))

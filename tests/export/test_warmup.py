@@ -2,30 +2,14 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from export.warmup import FILE, write_warmup
 from spinet_tf.errors import SpinetError
-
-
-def read(directory):
-    """(signature, inputs) of every record, the tensors read by TensorFlow's own C++ code."""
-    for record in tf.data.TFRecordDataset(str(directory / FILE)):
-        log = PredictionLog.FromString(record.numpy())
-        assert log.WhichOneof("log_type") == "predict_log"
-        request = log.predict_log.request
-        yield (
-            request.model_spec.signature_name,
-            {
-                name: tf.io.parse_tensor(proto.SerializeToString(), proto.dtype).numpy()
-                for name, proto in request.inputs.items()
-            },
-        )
+from tests.export.conftest import warmup_requests
 
 
 def test_every_request_of_the_file_is_answered(version, session):
-    answers = [(name, inputs, session.run(inputs, name)) for name, inputs in read(version)]
+    answers = [(name, inputs, session.run(inputs, name)) for name, inputs in warmup_requests(version)]
     assert {name for name, _, _ in answers} == set(session.signatures) - {"__saved_model_init_op"}
     for name, inputs, outputs in answers[:-1]:
         batch, _, height, width, _ = inputs["images"].shape
@@ -34,7 +18,7 @@ def test_every_request_of_the_file_is_answered(version, session):
 
 def test_every_length_meets_every_size_and_every_frame_counts(tmp_path):
     assert write_warmup(tmp_path, 12, lengths=[2, 20], sizes=[8, 16]) == 6
-    records = list(read(tmp_path))
+    records = list(warmup_requests(tmp_path))
     shapes = [inputs["images"].shape for name, inputs in records if name == "serving_default"]
     assert shapes == [(1, 20, 16, 16, 12), (1, 20, 8, 8, 12), (1, 2, 16, 16, 12), (1, 2, 8, 8, 12)]
     for _, inputs in records[:-1]:
