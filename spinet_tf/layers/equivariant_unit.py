@@ -3,7 +3,7 @@
 import keras
 
 from spinet_tf.layers.frames import FrameLayer, leaky_relu, mask_frames, per_frame
-from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
+from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization, affine
 from spinet_tf.layers.temporal_attention import TemporalAttention
 
 
@@ -12,6 +12,11 @@ class EquivariantUnit(FrameLayer):
     """Shared 3x3 convolution, BN, leaky ReLU, residual temporal self-attention, BN: equivariant to frame order.
 
     There is no activation after the second BN: where the network has one, it follows the unit.
+
+    With the attribute `remat` set (see `spinet_tf.models.rematerialize`), training keeps the convolution's output and
+    what enters the second BN only, and computes what lies between anew for the gradients. The moving statistics are
+    outside of what is computed twice. It is an attribute and no argument because it says how to train, not what the
+    layer is: saved models do not have it.
 
     Args:
         filters: number of output features.
@@ -38,6 +43,7 @@ class EquivariantUnit(FrameLayer):
         super().__init__(**kwargs)
         self.filters = filters
         self.heads = heads
+        self.remat = False
         policy = self.dtype_policy
         self.convolution = keras.layers.Conv2D(filters, 3, padding="same", dtype=policy, name="convolution")
         self.norm_in = MaskedBatchNormalization(dtype=policy, name="norm_in")
@@ -52,10 +58,16 @@ class EquivariantUnit(FrameLayer):
         self.norm_out.build(features_shape)
 
     def call(self, x, mask=None, training=False):
+        remat = self.remat and training
         x = per_frame(self.convolution, mask_frames(x, mask))
-        x = leaky_relu(self.norm_in(x, mask=mask, training=training))
-        x = x + self.attention(x, mask=mask)
-        return self.norm_out(x, mask=mask, training=training)
+        scale, shift = self.norm_in.coefficients(x, mask=mask, training=training, remat=remat)
+
+        def activate_and_attend(x, scale, shift):
+            x = leaky_relu(affine(x, scale, shift))
+            return x + self.attention(x, mask=mask)
+
+        x = (keras.remat(activate_and_attend) if remat else activate_and_attend)(x, scale, shift)
+        return affine(x, *self.norm_out.coefficients(x, mask=mask, training=training, remat=remat))
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], self.filters)

@@ -56,16 +56,21 @@ class MaskedBatchNormalization(FrameLayer):
         )
 
     def call(self, x, mask=None, training=False):
-        dtype = x.dtype
-        x = ops.cast(x, "float32")
+        return affine(x, *self.coefficients(x, mask=mask, training=training))
+
+    def coefficients(self, x, mask=None, training=False, remat=False):
+        """What the layer does to `x`, as a scale and a shift per feature; in training the moving statistics follow.
+
+        With `remat`, nothing of the size of `x` is kept for the gradients.
+        """
         if training:
-            mean, variance = self._update_statistics(x, mask)
+            mean, variance = self._update_statistics(ops.cast(x, "float32"), mask, remat)
         else:
             mean, variance = self.moving_mean, self.moving_variance
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
-        return ops.cast(x * scale + (self.beta - mean * scale), dtype)
+        return scale, self.beta - mean * scale
 
-    def _update_statistics(self, x, mask):
+    def _update_statistics(self, x, mask, remat):
         """Mean and variance of the batch, on all replicas together; the moving ones follow them."""
         pixels = ops.cast(ops.size(x), "float32") / x.shape[-1]
         if mask is not None:
@@ -76,9 +81,14 @@ class MaskedBatchNormalization(FrameLayer):
         count = sums[-1]
         divisor = ops.maximum(count, 1.0)
         mean = sums[:-1] / divisor
+
+        def sum_of_squares(x, mean):
+            return _sum_of_real(ops.square(x - mean), mask)
+
+        if remat:
+            sum_of_squares = keras.remat(sum_of_squares)
         # A change of the mean alone would not change the variance: deviations from it add up to 0.
-        deviations = ops.square(x - ops.stop_gradient(mean))
-        variance = everywhere(_sum_of_real(deviations, mask)) / divisor
+        variance = everywhere(sum_of_squares(x, ops.stop_gradient(mean))) / divisor
         unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         # A batch that is nothing but padding says nothing about the data.
         step = ops.where(count > 0, 1.0 - self.momentum, 0.0)
@@ -88,6 +98,11 @@ class MaskedBatchNormalization(FrameLayer):
 
     def get_config(self):
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def affine(x, scale, shift):
+    """Scale and shift each feature, in float32; the result has the dtype of `x`."""
+    return ops.cast(ops.cast(x, "float32") * scale + shift, x.dtype)
 
 
 def _sum_of_real(x, mask):
