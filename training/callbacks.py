@@ -80,8 +80,8 @@ class Keeper(keras.callbacks.Callback):
         if loss is not None and not math.isfinite(loss):
             number = progress.epoch * self.steps + step - 1
             raise SpinetError(
-                f"Training diverged: the loss is {loss} after step {step} of epoch {progress.epoch + 1}, on the patches "
-                f"{'; '.join(self.names(number))}. {advice(self.folder)}"
+                f"Training diverged: the loss is {loss} after step {step} of epoch {progress.epoch + 1}, on the "
+                f"patches {'; '.join(self.names(number))}. {advice(self.folder)}"
             )
         progress.step = step
         if step < self.steps and (self.interrupted or time.monotonic() - self._saved >= self.seconds):
@@ -95,7 +95,10 @@ class Keeper(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         rate = self.model.optimizer.learning_rate
-        self.progress.logs = {**{name: float(value) for name, value in logs.items()}, "learning_rate": float(rate)}
+        self.progress.logs = {
+            **{name: float(value) for name, value in logs.items()},
+            "learning_rate": float(ops.convert_to_numpy(rate)),
+        }
         self.progress.step = self.steps
         self.checkpoint()
         row = self.finish_epoch()
@@ -112,6 +115,9 @@ class Keeper(keras.callbacks.Callback):
         weights = weights_of(model)
         if self.averaged:
             model.optimizer.finalize_variable_values(model.trainable_variables)
+            for variable in model.trainable_variables:
+                # On JAX weight and average are now one array, which the evaluation would use up.
+                variable.assign(np.array(ops.convert_to_numpy(variable)))
         validation = {f"val_{name}": float(value) for name, value in self.validate().items()}
         if self.interrupted:
             raise KeyboardInterrupt

@@ -67,11 +67,12 @@ def save_checkpoint(folder: Path, progress: Progress, weights: list[np.ndarray],
     path = folder / FILE
     if not all(np.isfinite(value).all() for value in weights):
         raise SpinetError(f"Training diverged: some weights are not finite. {advice(folder)}")
-    arrays = {f"weight_{number:05d}": value for number, value in enumerate(weights)}
+    arrays: dict[str, Any] = {_PROGRESS: np.array(json.dumps(dataclasses.asdict(progress)))}
+    arrays |= {f"weight_{number:05d}": value for number, value in enumerate(weights)}
     arrays |= {f"metric_{number:05d}": value for number, value in enumerate(metrics)}
     try:
         with replacing(path) as temporary:
-            np.savez(temporary, **{_PROGRESS: np.array(json.dumps(dataclasses.asdict(progress)))}, **arrays)
+            np.savez(temporary, allow_pickle=False, **arrays)
     except OSError as error:
         raise SpinetError(
             f"Cannot write {path}: {error.strerror or error}. The checkpoint before it is unharmed: make room and run "
@@ -93,12 +94,7 @@ def load_checkpoint(folder: Path, model: keras.Model) -> tuple[Progress, list[np
         SpinetError: if the file cannot be read or belongs to another model.
     """
     path = folder / FILE
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        progress = Progress(**json.loads(str(arrays.pop(_PROGRESS))))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise SpinetError(f"{path} is damaged ({error}). Start again with --overwrite.") from error
+    progress, arrays = _read(path)
     weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
     expected = [tuple(variable.shape) for variable in _variables(model)]
     if [value.shape for value in weights] != expected:
@@ -112,9 +108,15 @@ def read_identity(folder: Path) -> str | None:
     path = folder / FILE
     if not path.exists():
         return None
+    return _read(path)[0].identity
+
+
+def _read(path: Path) -> tuple[Progress, dict[str, np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return json.loads(str(file[_PROGRESS]))["identity"]
+        # NumPy leaves a damaged file open that it opened itself.
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = dict(file)
+        return Progress(**json.loads(str(arrays.pop(_PROGRESS)))), arrays
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise SpinetError(f"{path} is damaged ({error}). Start again with --overwrite.") from error
 

@@ -4,7 +4,7 @@ import math
 import resource
 import sys
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -42,7 +42,7 @@ def count_macs(model: keras.Model, batch: int, frames: int, size: int) -> int:
     Example:
         count_macs(SPInet(), 1, 20, 32)  # 24 thousand million, of which 22.55 are the backbone
     """
-    bands = model.input_shape["images"][-1]
+    bands = _bands(model)
     if keras.backend.backend() == "jax":
         return _count_by_compiler(model, (batch, frames, size, size, bands))
     import tensorflow as tf
@@ -79,7 +79,12 @@ def _count_by_compiler(model: keras.Model, shape: tuple[int, ...]) -> int:
         return model({"images": images, "frame_mask": mask}, training=False)
 
     arguments = (jax.ShapeDtypeStruct(shape, "float32"), jax.ShapeDtypeStruct(shape[:2], "bool"))
-    return int(jax.jit(forward).lower(*arguments).compile().cost_analysis()["flops"]) // 2
+    counted: Any = jax.jit(forward).lower(*arguments).compile().cost_analysis()
+    return int(counted["flops"]) // 2
+
+
+def _bands(model: keras.Model) -> int:
+    return next(tensor for tensor in model.inputs if tensor.name == "images").shape[-1]
 
 
 def measure_step(model: keras.Model, batch: int, frames: int, size: int, scale: int) -> StepCost:
@@ -97,7 +102,7 @@ def measure_step(model: keras.Model, batch: int, frames: int, size: int, scale: 
     """
     rng = np.random.default_rng(0)
     fine = (batch, scale * size, scale * size, 1)
-    images = rng.uniform(0, 0.5, (batch, frames, size, size, model.input_shape["images"][-1])).astype("float32")
+    images = rng.uniform(0, 0.5, (batch, frames, size, size, _bands(model))).astype("float32")
     inputs = {"images": images, "frame_mask": np.ones((batch, frames), bool)}
     label, weight = rng.integers(0, 2, fine).astype("float32"), np.ones(fine, "float32")
     before = weights_of(model)

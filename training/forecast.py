@@ -10,6 +10,8 @@ from training.cost import count_macs, measure_step
 from training.data import open_data
 from training.network import build_model
 
+_LOOKED_AT = 8
+
 
 def dry_run(config: Config, data: Path) -> None:
     """Print sizes, and the time and memory of a run as a few real steps on random data show them.

@@ -5,6 +5,7 @@ import keras
 from spinet_tf import SPInet
 from spinet_tf.errors import SpinetError
 from spinet_tf.losses import CrossEntropySoftMCC, SoftMCC
+from spinet_tf.models import rematerialize
 from training.config import Config
 from training.data import TrainingData
 
@@ -29,6 +30,8 @@ def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric)
         )
     except ValueError as error:
         raise SpinetError(f"The configuration's `model` does not make a network: {error}") from error
+    if config.remat:
+        rematerialize(model)
     model.compile(
         build_optimizer(config, config.epochs * data.steps),
         LOSSES[config.loss](from_logits=True),

@@ -48,7 +48,7 @@ def survey_scenes(split: Split, config: Config) -> Survey:
         SpinetError: if a scene lacks a label, a band or a valid frame, or labels are not equally fine everywhere.
     """
     bands = config.bands
-    sides, scales = [], []
+    names, sides, scales = [], [], []
     moments = []
     pixels = 0
     parts = [*split.training, *split.validation]
@@ -56,12 +56,13 @@ def survey_scenes(split: Split, config: Config) -> Survey:
         scene = labelled(part(), bands, config.weights)
         require_valid_frames(scene)
         bands = tuple(map(str, scene["band"].values))
+        names.append(scene.attrs["name"])
         sides += [scene.sizes["y"], scene.sizes["x"]]
         scales.append(label_scale(scene))
         if scales[-1] != scales[0]:
             raise SpinetError(
-                f"Expected labels {scales[0]} times finer than images, as in {parts[0].scene}. "
-                f"{scene.attrs['name']}: {scales[-1]} times"
+                f"Expected labels {scales[0]} times finer than images, as in {names[0]}. "
+                f"{names[-1]}: {scales[-1]} times"
             )
         if number < len(split.training):
             valid = scene["valid"].to_numpy()

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from spinet_tf.data.batches import Batches
 from spinet_tf.errors import SpinetError, reports_errors
@@ -77,7 +78,7 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
         score = MatthewsCorrelation(from_logits=True)
         model = build_model(config, opened, score)
         if earlier is None:
-            progress, metrics = Progress(identity=identity), []
+            progress, metrics = Progress(identity=identity), list[np.ndarray]()
             require_room(output, room_for(model))
             save_config(config, output / "config.yaml")
         else:

@@ -50,4 +50,4 @@ def pixel_model(monkeypatch):
             model.build({"images": (None, None, None, None, len(bands)), "frame_mask": (None, None)})
             return model
 
-    monkeypatch.setattr("training.train.SPInet", FakeSPInet)
+    monkeypatch.setattr("training.network.SPInet", FakeSPInet)

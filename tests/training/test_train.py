@@ -1,15 +1,17 @@
 """Training on small simulated scenes, from the command line to the files it leaves."""
 
 import csv
-import os
-import signal
 
 import keras
+import numpy as np
 import pytest
 
 from spinet_tf.data.scene import open_scene
-from training.callbacks import Forecast
-from training.config import load_config
+from spinet_tf.metrics import MatthewsCorrelation
+from training.config import Config, ModelConfig, load_config
+from training.data import open_data
+from training.network import build_model, build_optimizer, learning_rate
+from training.prepare import main as prepare
 from training.train import OUTPUTS, main
 
 CONFIG = """
@@ -86,47 +88,70 @@ def test_one_scene_is_split_by_rows_and_caps_the_patch(command, scenes, capsys):
 
 
 @pytest.mark.usefixtures("pixel_model")
-def test_ctrl_c_saves_what_was_learnt(command, tmp_path, monkeypatch, capsys):
-    def interrupt(self, batch, logs=None):
-        if self.model.optimizer.iterations == 15:
-            os.kill(os.getpid(), signal.SIGINT)
+def test_prepared_shards_train_as_scenes_do(command, scenes, tmp_path, capsys):
+    assert prepare(["--patch", "8", str(scenes), str(tmp_path / "prepared")]) == 0
+    assert command(CONFIG.replace("steps: 12\n", ""), data=tmp_path / "prepared") == 0
+    # Two scenes of 16x18 pixels train: 2 x 3 windows each, in batches of 4.
+    printed = capsys.readouterr().out
+    assert "3 epochs of 3 steps of 4 patches of 8 pixels" in printed
+    assert "2 scenes train, eopatch-2 validates" in printed
+    for change, message in [
+        (("patch: 8", "patch: 4"), "patches of 8 pixels, not 4"),
+        (("batch: 4", "batch: 4\nbands: [B04]"), "not B04"),
+        (("batch: 4", "batch: 4\nsplit: rows"), "split by scenes, not by rows"),
+        (("batch: 4", "batch: 4\nvalidation_scenes: [eopatch-0]"), "eopatch-2 validate, not eopatch-0"),
+    ]:
+        assert command(CONFIG.replace(*change), data=tmp_path / "prepared", output=tmp_path / "other") == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "other").exists()
 
-    monkeypatch.setattr(Forecast, "on_train_batch_end", interrupt)
-    assert command() == 130
-    assert "last.keras, as training was when it was stopped" in capsys.readouterr().out
-    assert keras.models.load_model(tmp_path / "run" / "last.keras").optimizer.iterations == 15
-    assert not list((tmp_path / "run").glob(".*"))
 
-
-@pytest.mark.usefixtures("pixel_model")
-def test_training_that_diverges_says_so(command, monkeypatch, capsys):
-    nothing = float("nan")
-    monkeypatch.setattr(keras.losses.BinaryCrossentropy, "call", lambda self, truth, logits: logits * nothing)
-    assert command() == 1
-    assert "error: Training diverged" in capsys.readouterr().err
+def test_a_dry_run_prints_what_it_would_cost_and_writes_nothing(command, tmp_path, capsys):
+    model = "model: {filters: 8, tefa_blocks: 0, bottleneck: 2, fusion: plain}"
+    assert command(CONFIG + "accumulate: 2\n" + model, "--dry-run") == 0
+    printed = capsys.readouterr().out
+    for text in ("GMAC for a patch of 4 frames of 8x8", "3 epochs of 12 updates of 4 patches, each in 2 parts", "GB"):
+        assert text in printed
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_network_knows_its_bands_and_how_bright_they_are(scenes):
-    import numpy as np
-
-    from training.config import Config, ModelConfig
-    from training.split import split_scenes
-    from training.survey import survey_scenes
-    from training.train import build_model
-
     config = Config(
-        bands=("B04", "B08"), model=ModelConfig(filters=8, tefa_blocks=1, bottleneck=2), decay=True, steps=10, epochs=2
+        bands=("B04", "B08"), model=ModelConfig(filters=8, tefa_blocks=1, bottleneck=2), split="rows", patch=8, batch=2
     )
-    survey = survey_scenes(split_scenes([scenes / "eopatch-0"]), config)
-    model = build_model(config, survey)
+    data = open_data(config, scenes / "eopatch-0")
+    # 8 rows of 18 pixels train.
+    assert data.steps == 8 * 18 // 8**2 // 2
+    model = build_model(config, data, MatthewsCorrelation())
     assert model.band_names == ("B04", "B08")
     assert (model.scale, model.filters, model.tefa_blocks) == (4, 8, 1)
     mean, std = (np.ravel(weight) for weight in model.get_layer("normalization").weights)
-    np.testing.assert_allclose(mean, survey.mean, rtol=1e-6)
-    np.testing.assert_allclose(std, survey.std, rtol=1e-6)
-    schedule = model.optimizer._learning_rate
-    np.testing.assert_allclose([schedule(0), schedule(10), schedule(20)], [1e-4, 5e-5, 0], atol=1e-9)
+    np.testing.assert_allclose(mean, data.mean, rtol=1e-6)
+    np.testing.assert_allclose(std, data.std, rtol=1e-6)
     assert model.jit_compile is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "rates"),
+    [
+        ({}, [0, 50], [1e-4, 1e-4]),
+        ({"schedule": "cosine"}, [0, 10, 20], [1e-4, 5e-5, 0]),
+        ({"schedule": "cosine", "warmup": 4}, [0, 2, 4, 12, 20], [0, 5e-5, 1e-4, 5e-5, 0]),
+        ({"warmup": 4}, [0, 2, 4, 20], [0, 5e-5, 1e-4, 1e-4]),
+        ({"schedule": "cosine", "warmup": 4, "accumulate": 2}, [4, 8, 24, 40], [5e-5, 1e-4, 5e-5, 0]),
+    ],
+)
+def test_the_learning_rate_over_20_updates(settings, steps, rates):
+    rate = learning_rate(Config(**settings), updates=20)
+    got = [float(rate if isinstance(rate, float) else rate(step)) for step in steps]
+    np.testing.assert_allclose(got, rates, atol=1e-9)
+
+
+def test_an_average_has_its_momentum_over_updates_not_parts():
+    optimizer = build_optimizer(Config(average=0.81, accumulate=2, clip_norm=3.0, optimizer="adamw"), 10)
+    assert optimizer.ema_momentum == pytest.approx(0.9)
+    assert (optimizer.global_clipnorm, optimizer.gradient_accumulation_steps) == (3.0, 2)
+    assert optimizer.weight_decay == 0.004
 
 
 @pytest.mark.parametrize(
