@@ -94,11 +94,8 @@ class Keeper(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = self.model.optimizer.learning_rate
-        self.progress.logs = {
-            **{name: float(value) for name, value in logs.items()},
-            "learning_rate": float(ops.convert_to_numpy(rate)),
-        }
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.progress.logs = {**{name: float(value) for name, value in logs.items()}, "learning_rate": rate}
         self.progress.step = self.steps
         self.checkpoint()
         row = self.finish_epoch()
