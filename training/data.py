@@ -78,6 +78,7 @@ def open_data(config: Config, folder: Path) -> TrainingData:
         return _from_shards(config, folder, sampling, whole, part)
     split = split_scenes(find_scenes(folder), config.split, config.validation_scenes)
     survey = survey_scenes(split, config)
+    _require_frames(config, survey.frames)
     patch = min(config.patch, survey.smallest)
     if patch < config.patch:
         print(f"Patches of {patch} pixels instead of {config.patch}: the smallest part has no more")
@@ -100,6 +101,7 @@ def _from_shards(config: Config, folder: Path, sampling: Sampling, whole: Sampli
             f"{folder} was prepared otherwise than the configuration asks: {'; '.join(differing)}. Run `python -m "
             "training.prepare` with --config and this configuration; what is finished is kept where it fits."
         )
+    _require_frames(config, shards.training.clear.shape[1])
     steps = config.steps or max(len(shards.training) // config.batch, 1)
     return TrainingData(
         shards.bands,
@@ -112,6 +114,15 @@ def _from_shards(config: Config, folder: Path, sampling: Sampling, whole: Sampli
         GridBatches(shards.validation, whole, part),
         shards.manifest["split"],
     )
+
+
+def _require_frames(config: Config, most: int) -> None:
+    wanted = config.frame_count if isinstance(config.frame_count, int) else max(config.frame_count)
+    if config.frames != "all" and wanted > most:
+        raise SpinetError(
+            f"Expected frame_count of at most {most}, the dates with clear ground in the training scene that has most. "
+            f"Received: {wanted}. Lower it, or take all with `frames: all`."
+        )
 
 
 def _differences(config: Config, shards: Shards) -> list[str]:

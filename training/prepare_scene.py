@@ -14,7 +14,7 @@ import xarray as xr
 
 from spinet_tf.data.patches import Weights, grid_windows, label_scale, labelled, read_patch
 from spinet_tf.data.scene import open_scene, require_valid_frames
-from spinet_tf.data.shard_writer import StoredPatch, to_disk, write_shard
+from spinet_tf.data.shard_writer import StoredPatch, write_shard
 from spinet_tf.data.shards import FORMAT, VERSION
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
@@ -114,7 +114,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file of JSON, which appears whole, and stays when the power is cut."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
-        to_disk(file)
 
 
 def _prepare(task: SceneTask) -> None:

@@ -22,6 +22,7 @@ class Survey:
         scale: how many times finer labels are than images.
         smallest: the smallest side of any part, in pixels of the images.
         pixels: pixels of the images of all training parts together.
+        frames: the most frames with clear ground that any training part has.
         mean: of each band over the valid pixels of the training parts, reflectance.
         std: standard deviation, likewise.
     """
@@ -30,6 +31,7 @@ class Survey:
     scale: int
     smallest: int
     pixels: int
+    frames: int
     mean: list[float]
     std: list[float]
 
@@ -50,7 +52,7 @@ def survey_scenes(split: Split, config: Config) -> Survey:
     bands = config.bands
     names, sides, scales = [], [], []
     moments = []
-    pixels = 0
+    pixels = most = 0
     parts = [*split.training, *split.validation]
     for number, part in enumerate(track(parts, "Looking at the scenes", len(parts))):
         scene = labelled(part(), bands, config.weights)
@@ -68,6 +70,7 @@ def survey_scenes(split: Split, config: Config) -> Survey:
             valid = scene["valid"].to_numpy()
             frames = np.flatnonzero(valid.any(axis=(1, 2)))
             pixels += scene.sizes["y"] * scene.sizes["x"]
+            most = max(most, frames.size)
             moments += [Moments.of(scene["bands"].variable[frame].to_numpy(), valid[frame]) for frame in frames]
     mean, std = Moments.sum(moments).statistics()
-    return Survey(bands or (), scales[0], min(sides), pixels, mean, std)
+    return Survey(bands or (), scales[0], min(sides), pixels, most, mean, std)

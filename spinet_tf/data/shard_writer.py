@@ -9,7 +9,6 @@ Reference:
     https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/core/example/feature.proto
 """
 
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -82,14 +81,12 @@ def write_shard(shard: Path, index: Path, patches: Iterable[StoredPatch]) -> dic
                 }
             )
             clear.append(patch.clear)
-        to_disk(file)
     arrays = {key: np.array([row[key] for row in rows], "int64") for key in rows[0]}
     arrays["clear"] = np.zeros((len(clear), max(map(len, clear))), "int32")
     for row, counts in zip(arrays["clear"], clear, strict=True):
         row[: len(counts)] = counts
     with index.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
-        to_disk(file)
     return {"patches": len(rows), **{key: int(arrays[key].sum()) for key in ("frames", "known", "cultivated")}}
 
 
@@ -129,12 +126,6 @@ def encode_example(features: Mapping[str, bytes | np.ndarray]) -> tuple[bytes, d
             ends[name] = length - len(value)
     message = _field(1, b"".join(entries))
     return message, {name: len(message) - length + end for name, end in ends.items()}
-
-
-def to_disk(file: IO) -> None:
-    """Make sure that what was written outlasts a power cut, before the file gets its name."""
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _features(patch: StoredPatch) -> dict[str, bytes | np.ndarray]:

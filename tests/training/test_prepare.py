@@ -539,7 +539,7 @@ def test_a_full_disk_stops_the_work(data, out, capsys):
 def test_files_outlast_a_power_cut(data, out, synced):
     """Each is on the disk before it gets its name."""
     prepare(data, out, patch=5, workers=1)
-    assert [path.name for path in synced[:3]] == ["s0.tfrecord", "s0.npz", "s0.json"]
+    assert [path.name for path in synced[:3]] == ["s0.npz", "s0.tfrecord", "s0.json"]
     assert len(synced) == 10
     assert synced[-1].name == "manifest.json"
     assert not any(path.exists() for path in synced)

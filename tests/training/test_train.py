@@ -99,6 +99,7 @@ def test_prepared_shards_train_as_scenes_do(command, scenes, tmp_path, capsys):
         (("patch: 8", "patch: 4"), "patches of 8 pixels, not 4"),
         (("batch: 4", "batch: 4\nbands: [B04]"), "not B04"),
         (("batch: 4", "batch: 4\nsplit: rows"), "split by scenes, not by rows"),
+        (("frame_count: 4", "frame_count: 9"), "frame_count of at most 8"),
         (("batch: 4", "batch: 4\nvalidation_scenes: [eopatch-0]"), "eopatch-2 validate, not eopatch-0"),
     ]:
         assert command(CONFIG.replace(*change), data=tmp_path / "prepared", output=tmp_path / "other") == 1
@@ -116,9 +117,8 @@ def test_a_dry_run_prints_what_it_would_cost_and_writes_nothing(command, tmp_pat
 
 
 def test_the_network_knows_its_bands_and_how_bright_they_are(scenes):
-    config = Config(
-        bands=("B04", "B08"), model=ModelConfig(filters=8, tefa_blocks=1, bottleneck=2), split="rows", patch=8, batch=2
-    )
+    sizes = ModelConfig(filters=8, tefa_blocks=1, bottleneck=2)
+    config = Config(bands=("B04", "B08"), model=sizes, split="rows", patch=8, batch=2, frame_count=4)
     data = open_data(config, scenes / "eopatch-0")
     # 8 rows of 18 pixels train.
     assert data.steps == 8 * 18 // 8**2 // 2
@@ -160,8 +160,10 @@ def test_an_average_has_its_momentum_over_updates_not_parts():
         ("pach: 8", "", "unknown key 'pach'. Did you mean 'patch'?"),
         ("patch: big", "", "patch: expected a whole number"),
         ("bands: [B04, B13]", "", "lacks B13"),
+        ("frame_count: 9", "", "Expected frame_count of at most 8"),
+        ("frame_count: [2, 9]", "", "Expected frame_count of at most 8"),
         ("validation_scenes: [eopatch-9]", "", "Received: eopatch-9"),
-        ("model: {filters: 3, heads: 2}", "", "`model` does not make a network"),
+        ("frame_count: 4\nmodel: {filters: 3, heads: 2}", "", "`model` does not make a network"),
         (CONFIG, "none", "There is none at"),
     ],
 )
