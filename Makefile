@@ -26,7 +26,7 @@ demo: install
 	fi
 	run $$python -m training.train --config training/configs/demo.yaml --data "$$data" --output $$out/run --overwrite
 	run $$python -m training.evaluate --model $$out/run/best.keras --data "$$data" --output $$out/evaluation --overwrite
-	run $$python -m export.saved_model $$out/run/best.keras $$out/saved_model --overwrite
+	run $$python -m export.saved_model $$out/run/best.keras $$out/saved_model --scores $$out/evaluation/scores.md --overwrite
 	scene=$$($$python -c 'import sys; from spinet_tf.data import find_scenes; print(find_scenes(sys.argv[1])[-1])' "$$data")
 	run $(BIN)/spinet predict "$$scene" --model $$out/run/best.keras -o $$out/map.tif --overwrite
 	printf '\n$$ %s\n' "$$python -m serving.server --model-dir $$out/saved_model --port 0 &"

@@ -30,8 +30,11 @@ def prepare_devices(strategy: str, deterministic: bool) -> Iterator[None]:
                            "task": {"type": "worker", "index": 1}}'
 
     TensorFlow connects the workers here and waits until all have come; nothing else may have used TensorFlow in the
-    process before. With Keras 3.15 and TensorFlow 2.21 `model.fit` does not run on several workers, which is why
-    `training.multi_worker` has a loop of its own.
+    process before.
+
+    With Keras 3.15 and TensorFlow 2.21 `model.fit` fails under both strategies: it averages the masks of the first
+    batch over the replicas, and a last batch that leaves a replica without a patch ends the evaluation. So
+    `training.multi_worker` has a loop of its own for them.
 
     Args:
         strategy: one of `STRATEGIES`.
@@ -69,6 +72,11 @@ def prepare_devices(strategy: str, deterministic: bool) -> Iterator[None]:
         yield
 
 
+def is_chief(strategy: str) -> bool:
+    """Whether this process is the one that writes: the only one, or worker 0. Within `prepare_devices`."""
+    return strategy != "multi_worker" or json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0
+
+
 def replicas() -> int:
     """How many devices share a batch."""
     if keras.backend.backend() == "tensorflow":
@@ -82,8 +90,8 @@ def replicas() -> int:
 def adapt_to_replicas(model: keras.Model) -> None:
     """Make a model that was built and compiled for several replicas of TensorFlow train as on one device.
 
-    Keras 3.15 would average the first batch over replicas to build the model with it, which fails for masks; and it
-    would clip the gradients of each replica before it sums them. On one device nothing changes.
+    Keras 3.15 clips, and accumulates, the gradients of each replica before it sums them; here the sums are clipped. On
+    one device nothing changes.
 
     Args:
         model: built and compiled within `prepare_devices`, its optimizer built too.
@@ -92,7 +100,6 @@ def adapt_to_replicas(model: keras.Model) -> None:
         with prepare_devices("mirrored", deterministic=False):
             model = build_model(config, data, score)
             adapt_to_replicas(model)
-        model.fit(batches)
     """
     if keras.backend.backend() != "tensorflow" or model.distribute_strategy.num_replicas_in_sync == 1:
         return
@@ -104,7 +111,6 @@ def adapt_to_replicas(model: keras.Model) -> None:
     def apply_sums(gradients, trainable_variables=None):
         return apply(tf.distribute.get_replica_context().all_reduce("SUM", list(gradients)), trainable_variables)
 
-    model._maybe_symbolic_build = lambda *args, **kwargs: None
     optimizer.apply = apply_sums
     optimizer._all_reduce_sum_gradients = lambda sums_and_variables: sums_and_variables
 

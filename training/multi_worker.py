@@ -1,4 +1,4 @@
-"""Training on several machines at once: a loop of our own, for `model.fit` of Keras 3 does not run there.
+"""Training on several devices or machines at once: a loop of our own, for `model.fit` of Keras 3 fails there.
 
 Every worker runs the same command, takes its rows of each batch, and ends each step with the same weights as all
 others. What is logged, scored and decided comes from sums over all workers, so that it is the same everywhere; only the
@@ -22,8 +22,8 @@ class Workers:
     """The workers of a run, as one of them sees them.
 
     Args:
-        model: built, compiled and adapted to replicas under a `tf.distribute.MultiWorkerMirroredStrategy`, its
-            optimizer built too; see `training.devices`.
+        model: built, compiled and adapted to replicas under a `tf.distribute.MultiWorkerMirroredStrategy` or a
+            `tf.distribute.MirroredStrategy`, its optimizer built too; see `training.devices`.
         score: the metric to report beside the loss, whose variables are sums.
 
     Attributes:
@@ -43,9 +43,10 @@ class Workers:
     def __init__(self, model: keras.Model, score: keras.metrics.Metric):
         self.model, self.score = model, score
         self.strategy = model.distribute_strategy
-        resolver = self.strategy.cluster_resolver
-        self.worker = resolver.task_id or 0
-        self.workers = resolver.cluster_spec().num_tasks("worker")
+        self.worker, self.workers = 0, 1
+        if isinstance(self.strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            resolver = self.strategy.cluster_resolver
+            self.worker, self.workers = resolver.task_id, resolver.cluster_spec().num_tasks("worker")
         self.chief = self.worker == 0
         self._sizes = [int(np.prod(variable.shape)) for variable in score.variables]
         self._local = self.strategy.num_replicas_in_sync // self.workers
@@ -77,7 +78,7 @@ class Workers:
             ) from error
 
     def evaluate(self, batches: Batches, keeper: Keeper) -> dict[str, float]:
-        """Loss and score over all batches, each worker on its share; the same on all of them.
+        """Loss and score over all batches, each worker on its share, on one device; the same on all workers.
 
         The loss is the mean over patches, which for `SoftMCC` is that of the workers' shares of the batches.
 

@@ -46,7 +46,9 @@ class ValidationMaps(keras.callbacks.Callback):
         batch = self.batches[0]
         images, label = batch.images[:_SHOWN] / np.float32(QUANTIFICATION), batch.label[:_SHOWN].astype("float32")
         mask = np.arange(images.shape[1]) < batch.num_frames[:_SHOWN, None]
-        logits = np.asarray(self.model.predict_on_batch({"images": images.astype("float32"), "frame_mask": mask}))
+        # Not predict_on_batch, in which several workers would wait for each other, and only the chief is here.
+        outputs = self.model({"images": images.astype("float32"), "frame_mask": mask}, training=False)
+        logits = keras.ops.convert_to_numpy(outputs)
         numbers = [self.bands.index(name) if name in self.bands else 0 for name in _COLOURS]
         # Zeros are padding, or were not seen.
         seen = np.where(images > 0, images, np.nan)[..., numbers]

@@ -7,8 +7,10 @@ checkpoint.npz, from which the same command continues a run that was interrupted
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -28,7 +30,7 @@ from training.checkpoint import (
 )
 from training.config import Config, load_config, save_config
 from training.data import TrainingData, open_data
-from training.devices import STRATEGIES, prepare_devices, replicas
+from training.devices import STRATEGIES, adapt_to_replicas, is_chief, prepare_devices, replicas
 from training.network import build_model
 from training.output import prepare_output
 from training.tensorboard import tensorboard_callbacks
@@ -39,6 +41,7 @@ EPILOG = """examples:
   python -m training.train --config training/configs/demo.yaml --data scenes --output runs/demo
   python -m training.train --config training/configs/ai4eo.yaml --data prepared            # into runs/ai4eo
   python -m training.train --config training/configs/ai4eo.yaml --data prepared --dry-run  # what would it cost?
+  python -m training.train --config training/configs/ai4eo.yaml --data prepared --strategy mirrored
   tensorboard --logdir runs/demo/tensorboard
 """
 
@@ -51,7 +54,7 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
         data: a folder that training.prepare wrote, or scenes with labels, or one.
         output: the folder to write, see the top of this file.
         overwrite: whether an earlier run there may be replaced instead of continued.
-        strategy: "single", or "mirrored" for all devices of this machine.
+        strategy: "single", "mirrored" for all devices of this machine, or "multi_worker", see `training.devices`.
 
     Raises:
         SpinetError: if data, configuration or output cannot be used, or training diverges.
@@ -62,27 +65,30 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
     opened = open_data(config, data)
     identity = _identity(config, opened)
     earlier = None if overwrite else read_identity(output)
-    if earlier is None:
-        prepare_output(output, OUTPUTS, overwrite)
-    else:
+    if earlier is not None:
         _require_same_run(earlier, identity, output)
-    print(f"Split: {opened.split}")
 
-    keras.utils.set_random_seed(config.seed)
     with prepare_devices(strategy, config.deterministic):
+        chief = is_chief(strategy)
+        if earlier is None and chief:
+            prepare_output(output, OUTPUTS, overwrite)
+        print(f"Split: {opened.split}")
         if (config.batch // config.accumulate) % replicas():
             raise SpinetError(
                 f"Expected {replicas()} devices to share each batch evenly. Received: batch {config.batch} in "
                 f"{config.accumulate} parts. Choose another batch or accumulate."
             )
+        keras.utils.set_random_seed(config.seed)
         score = MatthewsCorrelation(from_logits=True)
         model = build_model(config, opened, score)
-        if earlier is None:
-            progress, metrics = Progress(identity=identity), list[np.ndarray]()
-            require_room(output, room_for(model))
-            save_config(config, output / "config.yaml")
-        else:
+        adapt_to_replicas(model)
+        if earlier is not None:
             progress, metrics = load_checkpoint(output, model)
+        else:
+            progress, metrics = Progress(identity=identity), list[np.ndarray]()
+            if chief:
+                require_room(output, room_for(model))
+                save_config(config, output / "config.yaml")
     bands = ", ".join(opened.bands)
     print(f"Model: {model.count_params():,} parameters, bands {bands}, {opened.scale}x finer output")
     print(
@@ -91,27 +97,42 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
     if earlier is not None:
         print(f"Going on after step {progress.step} of epoch {progress.epoch + 1}, as {output / FILE} says")
 
+    run, validate = _loops(model, score, strategy)
     keeper = Keeper(
         output,
         progress,
         score,
         metrics,
         opened.steps * config.accumulate,
-        validate=lambda: evaluate_batches(model, opened.validation, [keeper]),
+        validate=lambda: validate(opened.validation, keeper),
         names=opened.training.names,
         minutes=config.checkpoint_minutes,
         patience=config.patience,
         averaged=config.average is not None,
+        chief=chief,
     )
     keeper.set_model(model)
+    callbacks = tensorboard_callbacks(output / "tensorboard", opened) if chief else []
     with interruptible(keeper), _dataset_errors():
         try:
-            fit(model, opened.training, config.epochs, keeper, tensorboard_callbacks(output / "tensorboard", opened))
+            run(opened.training, config.epochs, keeper, callbacks)
         except KeyboardInterrupt:
             print(f"\nStopped. The same command goes on from {output / FILE}")
             raise
+    if not chief:
+        return
     print(f"Wrote {output / 'best.keras'}: validation MCC {progress.best:.3f} after epoch {progress.best_epoch}")
     print(f"Wrote {output / 'last.keras'}, {output / 'log.csv'} and {output / 'tensorboard'}")
+
+
+def _loops(model: keras.Model, score: keras.metrics.Metric, strategy: str) -> tuple[Callable, Callable]:
+    """What trains and what validates with a strategy: Keras, or where it cannot the loop of `training.multi_worker`."""
+    if strategy == "single" or keras.backend.backend() != "tensorflow":
+        return functools.partial(fit, model), functools.partial(evaluate_batches, model)
+    from training.multi_worker import Workers
+
+    workers = Workers(model, score)
+    return workers.fit, workers.evaluate
 
 
 def fit(
@@ -151,11 +172,9 @@ def elements(batches: Batches, start: int = 0):
     return BatchSequence(batches, start)
 
 
-def evaluate_batches(
-    model: keras.Model, batches: Batches, callbacks: list[keras.callbacks.Callback]
-) -> dict[str, float]:
+def evaluate_batches(model: keras.Model, batches: Batches, keeper: Keeper) -> dict[str, float]:
     """Loss and metrics over all batches."""
-    return model.evaluate(elements(batches), callbacks=callbacks, verbose=0, return_dict=True)
+    return model.evaluate(elements(batches), callbacks=[keeper], verbose=0, return_dict=True)
 
 
 def _identity(config: Config, data: TrainingData) -> str:

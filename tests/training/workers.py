@@ -73,9 +73,7 @@ def train(strategy, folder):
         model.optimizer.build(model.trainable_variables)
         adapt_to_replicas(model)
     training, validation = RandomBatches(4, seed=1), RandomBatches(4, seed=2, patches=5)
-    if strategy == "multi_worker":
-        keeper = _train_with_workers(model, score, folder, training, validation)
-    else:
+    if strategy == "single":
         from training.train import evaluate_batches, fit
 
         keeper = make_keeper(
@@ -83,6 +81,8 @@ def train(strategy, folder):
         )
         keeper.set_model(model)
         fit(model, training, EPOCHS, keeper, [])
+    else:
+        keeper = _train_with_workers(model, score, folder, training, validation)
     logs = [[row[name] for name in ("loss", "mcc", "val_loss", "val_mcc")] for row in keeper.progress.history]
     weights = np.concatenate([np.ravel(weight) for weight in model.get_weights()])
     return {"steps": np.array(keeper.steps_logged), "logs": np.array(logs), "weights": weights}
@@ -95,7 +95,8 @@ def _train_with_workers(model, score, folder, training, validation):
     workers = Workers(model, score)
     keeper = make_keeper(folder, score, Progress(), [], lambda: workers.evaluate(validation, keeper), workers.chief)
     keeper.set_model(model)
-    keeper.stop_after = None if workers.chief else 1
+    # A request to stop made to the last worker stops all of them after the next step.
+    keeper.stop_after = 1 if workers.worker == workers.workers - 1 else None
     with contextlib.suppress(KeyboardInterrupt):
         workers.fit(training, EPOCHS, keeper, [])
     assert keeper.progress.step == 2
