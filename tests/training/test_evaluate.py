@@ -295,7 +295,8 @@ def test_no_file_of_thresholds(tmp_path):
 def test_what_training_leaves_can_be_evaluated(scenes, tmp_path, capsys):
     """The whole way with the network itself, by the two commands."""
     config = tmp_path / "config.yaml"
-    config.write_text("model: {filters: 8, tefa_blocks: 1, bottleneck: 2}\npatch: 8\nbatch: 2\nsteps: 2\nepochs: 1\n")
+    sizes = "model: {filters: 8, tefa_blocks: 1, bottleneck: 2}"
+    config.write_text(sizes + "\npatch: 8\nbatch: 2\nsteps: 2\nepochs: 1\nframe_count: 4\n")
     arguments = ["--data", str(scenes), "--output"]
     assert train_main(["--config", str(config), *arguments, str(tmp_path / "run")]) == 0
     assert main(["--model", str(tmp_path / "run" / "best.keras"), *arguments, str(tmp_path / "out")]) == 0
