@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 import xarray as xr
-from affine import Affine
 
 from spinet_tf.data.frames import Method, choose_frames
 from spinet_tf.data.scene import clear_fraction, select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.engine import Engine, as_engine
+from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.tiles import predict_tiles
 
 
@@ -61,17 +61,4 @@ def predict_scene(
         {"probability": (("y", "x"), probability, attributes)},
         attrs={"name": scene.attrs.get("name", "scene"), "frames": chosen.tolist()},
     )
-    return _on_finer_grid(result, scene, engine.scale)
-
-
-def _on_finer_grid(result: xr.Dataset, scene: xr.Dataset, scale: int) -> xr.Dataset:
-    """Give `result` the scene's CRS, and coordinates that divide its pixels into scale x scale."""
-    if scene.rio.crs is not None:
-        result = result.rio.write_crs(scene.rio.crs)
-    if "y" in scene.coords and "x" in scene.coords:
-        fine = scene.rio.transform() @ Affine.scale(1 / scale)
-        height, width = result["probability"].shape
-        result = result.assign_coords(
-            y=fine.f + (np.arange(height) + 0.5) * fine.e, x=fine.c + (np.arange(width) + 0.5) * fine.a
-        ).rio.write_transform(fine)
-    return result
+    return Grid.of_scene(scene, engine.scale).locate(result)

@@ -1,0 +1,52 @@
+"""Where the pixels of a map lie."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import rioxarray  # noqa: F401  (the accessor .rio)
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pixels of a scene or a map.
+
+    Attributes:
+        height: rows.
+        width: columns.
+        transform: from (column, row), pixel corners, to coordinates of the CRS; None where the scene has none.
+        crs: the coordinate reference system; None where the scene has none.
+
+    Example:
+        Grid.of_scene(scene, scale=4)
+    """
+
+    height: int
+    width: int
+    transform: Affine | None = None
+    crs: CRS | None = None
+
+    @classmethod
+    def of_scene(cls, scene: xr.Dataset, scale: int = 1) -> "Grid":
+        """The grid of a scene as `open_scene` gives it, each pixel divided into `scale` x `scale`."""
+        georeferenced = "y" in scene.coords and "x" in scene.coords
+        transform = scene.rio.transform() @ Affine.scale(1 / scale) if georeferenced else None
+        return cls(scale * scene.sizes["y"], scale * scene.sizes["x"], transform, scene.rio.crs)
+
+    def coarser(self, scale: int) -> "Grid":
+        """The grid whose pixels are `scale` x `scale` of these."""
+        transform = None if self.transform is None else self.transform @ Affine.scale(scale)
+        return Grid(self.height // scale, self.width // scale, transform, self.crs)
+
+    def locate(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Give a dataset with dimensions y and x on this grid its CRS and its exact coordinates."""
+        if self.crs is not None:
+            dataset = dataset.rio.write_crs(self.crs)
+        if self.transform is not None:
+            dataset = dataset.assign_coords(
+                y=self.transform.f + (np.arange(self.height) + 0.5) * self.transform.e,
+                x=self.transform.c + (np.arange(self.width) + 0.5) * self.transform.a,
+            ).rio.write_transform(self.transform)
+        return dataset
