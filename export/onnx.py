@@ -28,9 +28,10 @@ from export.comparison import prove_equal
 from export.graph import Exportable
 from spinet_tf._version import __version__
 from spinet_tf.bands import QUANTIFICATION
-from spinet_tf.errors import SpinetError, reports_errors
+from spinet_tf.errors import reports_errors
 from spinet_tf.files import replacing
 from spinet_tf.inference.model import load_model
+from spinet_tf.inference.onnx_engine import OnnxEngine, not_installed
 
 OPSET = 18
 
@@ -40,43 +41,6 @@ AXES = {
     "num_frames": ("batch",),
     "probabilities": ("batch", "fine_height", "fine_width", None),
 }
-
-
-class OnnxEngine:
-    """An ONNX file run by ONNX Runtime, behind the interface of `KerasEngine`.
-
-    Args:
-        path: the file, as `export_onnx` writes it.
-
-    Attributes:
-        bands: how many bands it takes.
-
-    Raises:
-        SpinetError: if ONNX Runtime is not installed, or cannot load the file.
-
-    Example:
-        OnnxEngine("spinet.onnx").predict(images, num_frames)
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise _not_installed(error) from error
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            metadata = self._session.get_modelmeta().custom_metadata_map
-            names = json.loads(metadata["bands"])
-            self.band_names = None if names is None else tuple(names)
-            self.scale = int(metadata["scale"])
-            self.bands = self._session.get_inputs()[0].shape[-1]
-        # ONNX Runtime's errors share no base class but this.
-        except Exception as error:
-            raise SpinetError(f"Cannot load {path} as an ONNX file of export.onnx: {error}") from error
-
-    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
-        return self._session.run(["probabilities"], {"images": images, "num_frames": num_frames})[0]
 
 
 def export_onnx(model: keras.Model, path: str | os.PathLike, overwrite: bool = False) -> float:
@@ -111,7 +75,7 @@ def _convert(exportable: Exportable):
 
         from export.onnx_operations import HANDLERS
     except ImportError as error:
-        raise _not_installed(error) from error
+        raise not_installed(error) from error
 
     @tf.function
     def probabilities(images, num_frames):
@@ -138,10 +102,6 @@ def _convert(exportable: Exportable):
     }
     onnx.helper.set_model_props(proto, metadata)
     return proto
-
-
-def _not_installed(error: ImportError) -> SpinetError:
-    return SpinetError(f"ONNX needs packages that are not installed ({error}). Run: pip install 'spinet-tf[onnx]'")
 
 
 @reports_errors

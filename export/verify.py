@@ -35,13 +35,13 @@ from export.comparison import (
     random_requests,
 )
 from export.graph import UINT8_SCALE, Exportable
-from export.onnx import OnnxEngine
 from export.warmup import FILE as WARMUP
 from serving.client import Client
 from serving.server import Server
 from spinet_tf import SPInet
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.inference.model import load_model
+from spinet_tf.inference.onnx_engine import OnnxEngine
 from spinet_tf.progress import track
 
 EPILOG = """examples:

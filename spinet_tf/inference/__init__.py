@@ -2,6 +2,7 @@
 
 from spinet_tf.inference.geotiff import write_cog
 from spinet_tf.inference.model import load_model
+from spinet_tf.inference.engines import open_engine
 from spinet_tf.inference.scene import predict_scene
 
-__all__ = ["load_model", "predict_scene", "write_cog"]
+__all__ = ["load_model", "open_engine", "predict_scene", "write_cog"]

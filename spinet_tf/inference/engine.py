@@ -1,5 +1,6 @@
 """What turns tiles into probabilities: a Keras model here, or a server elsewhere."""
 
+import os
 from typing import Protocol
 
 import keras
@@ -11,7 +12,7 @@ from spinet_tf.errors import SpinetError
 
 
 class Engine(Protocol):
-    """Anything that answers as the SavedModel does; `serving.client.Client` is one too."""
+    """Anything that answers as the SavedModel does; the client of a model server gives one too."""
 
     @property
     def band_names(self) -> tuple[str, ...] | None:
@@ -72,6 +73,12 @@ class _Probabilities(keras.Model):
         return ops.sigmoid(ops.cast(self.model(inputs, training=False), "float32"))
 
 
-def as_engine(model: keras.Model | Engine) -> Engine:
-    """Return `model` itself if it is an engine already, or a Keras model made into one."""
-    return KerasEngine(model) if isinstance(model, keras.Model) else model
+def as_engine(model: keras.Model | Engine | str | os.PathLike) -> Engine:
+    """Return `model` itself if it is an engine already, or a Keras model or what `open_engine` opens made into one."""
+    if isinstance(model, keras.Model):
+        return KerasEngine(model)
+    if isinstance(model, str | os.PathLike):
+        from spinet_tf.inference.engines import open_engine
+
+        return open_engine(model)
+    return model

@@ -10,6 +10,7 @@ from spinet_tf.layers import (
     TemporalMean,
 )
 from spinet_tf.models.backbone import band_names, count_bands, equivariant_backbone, frames_input, listed
+from spinet_tf.models.presets import preset_path
 
 FUSIONS: dict[str, type[keras.layers.Layer]] = {"multi_resolution": MultiResolutionFusion, "plain": PlainFusion}
 
@@ -122,6 +123,18 @@ class SPInet(keras.Model):
         if configuration not in CONFIGURATIONS:
             raise ValueError(f"Expected a configuration of {sorted(CONFIGURATIONS)}. Received: {configuration!r}")
         return cls(**{**CONFIGURATIONS[configuration], **overrides})
+
+    @classmethod
+    def from_preset(cls, name):
+        """Load a trained model that comes with the package, "tiny-simulated"; its card lies beside it.
+
+        Raises:
+            ValueError: if there is no such preset.
+
+        Example:
+            >>> SPInet.from_preset("tiny-simulated").band_names
+        """
+        return keras.models.load_model(preset_path(name), compile=False)
 
     def get_config(self):
         return {

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 
 from export.graph import Exportable
-from export.onnx import OnnxEngine, export_onnx, main
+from export.onnx import export_onnx, main
 from spinet_tf import SPInet
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.onnx_engine import OnnxEngine
 from tests.export.conftest import BANDS
 from tests.helpers import randomize
 

@@ -9,11 +9,12 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 import export.comparison
 import export.saved_model
 from export.graph import as_uint8
-from export.onnx import OnnxEngine, export_onnx
+from export.onnx import export_onnx
 from export.saved_model import export_saved_model, main
 from serving.session import SavedModelSession
 from spinet_tf import RAMS, PIUnet, SPInet
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.onnx_engine import OnnxEngine
 from tests.export.conftest import BANDS, warmup_requests
 from tests.helpers import randomize
 

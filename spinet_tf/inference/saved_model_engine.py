@@ -1,0 +1,65 @@
+"""A SavedModel as an engine."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from spinet_tf.errors import SpinetError
+
+
+class SavedModelEngine:
+    """A SavedModel run by TensorFlow, behind the interface of `KerasEngine`. None of the model's own code is needed.
+
+    Args:
+        directory: a version as `export.saved_model` writes it, or the folder of versions, of which the latest is taken.
+
+    Attributes:
+        band_names: the bands it takes, in order; None where it does not name them.
+        scale: how many times finer its answer is than its input.
+
+    Raises:
+        SpinetError: if there is no SavedModel, TensorFlow cannot load it, or it lacks a signature.
+
+    Example:
+        SavedModelEngine("models/spinet").predict(images, num_frames)
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise SpinetError(f"A SavedModel needs TensorFlow ({error}). Run: pip install tensorflow") from error
+        directory = latest_version(Path(directory))
+        try:
+            # Kept, because the signatures live as long as what was loaded.
+            self._loaded = tf.saved_model.load(str(directory))
+            signatures = self._loaded.signatures
+            self._predict, describe = signatures["serving_default"], signatures["describe"]
+            described = describe(request=tf.zeros(1, tf.int32))
+            self.band_names = tuple(name.decode() for name in described["bands"].numpy()[0]) or None
+            self.scale = int(described["scale"].numpy()[0])
+        # A damaged file fails while it is parsed, while the graph is built or while the variables are restored.
+        except Exception as error:
+            raise SpinetError(f"Cannot load {directory} as a SavedModel of export.saved_model: {error}") from error
+
+    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
+        return self._predict(images=images, num_frames=num_frames)["probabilities"].numpy()
+
+
+def latest_version(directory: Path) -> Path:
+    """Return `directory` if it holds a SavedModel, else the subfolder with the highest number that does.
+
+    Raises:
+        SpinetError: if there is none.
+    """
+    if (directory / "saved_model.pb").is_file():
+        return directory
+    versions = [path.parent for path in directory.glob("*/saved_model.pb") if path.parent.name.isdecimal()]
+    if not versions:
+        raise SpinetError(
+            f"Expected a SavedModel, such as {directory / '1' / 'saved_model.pb'}. There is none. "
+            f"Write one: python -m export.saved_model MODEL.keras {directory}"
+        )
+    return max(versions, key=lambda path: int(path.name))
