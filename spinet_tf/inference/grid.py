@@ -29,8 +29,8 @@ class Grid:
     crs: CRS | None = None
 
     @classmethod
-    def of_scene(cls, scene: xr.Dataset, scale: int = 1) -> "Grid":
-        """The grid of a scene as `open_scene` gives it, each pixel divided into `scale` x `scale`."""
+    def of_scene(cls, scene: xr.Dataset | xr.DataArray, scale: int = 1) -> "Grid":
+        """The grid of a scene as `open_scene` gives it or of a map, each pixel divided into `scale` x `scale`."""
         georeferenced = "y" in scene.coords and "x" in scene.coords
         transform = scene.rio.transform() @ Affine.scale(1 / scale) if georeferenced else None
         return cls(scale * scene.sizes["y"], scale * scene.sizes["x"], transform, scene.rio.crs)

@@ -54,6 +54,7 @@ def test_overviews_average_what_holds_data(result, path):
     assert np.isnan(half[:4, :6]).all()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_map_without_georeference_is_written_with_one_warning(tmp_path):
     result = predict_scene(MeanEngine(), make_scene(georeferenced=False))
     with pytest.warns(UserWarning, match="no CRS") as warned:
