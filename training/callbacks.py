@@ -64,7 +64,7 @@ class Keeper(keras.callbacks.Callback):
     def finished(self) -> bool:
         """Whether early stopping ended the run."""
         progress = self.progress
-        return self.patience is not None and progress.epoch - max(progress.best_epoch, 0) >= self.patience
+        return self.patience is not None and progress.epoch - progress.best_epoch >= self.patience
 
     def on_epoch_begin(self, epoch, logs=None):
         self._first = self.progress.step

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import keras
 
+from spinet_tf.data.batches import Batches
 from spinet_tf.metrics import MatthewsCorrelation
 from training.config import Config
 from training.cost import count_macs, measure_step
 from training.data import open_data
 from training.network import build_model
 
+# Batches of which the longest stands for all, where a patch may take any number of frames.
 _LOOKED_AT = 8
 
 
@@ -23,15 +25,7 @@ def dry_run(config: Config, data: Path) -> None:
     opened = open_data(config, data)
     keras.utils.set_random_seed(config.seed)
     model = build_model(config, opened, MatthewsCorrelation(from_logits=True))
-    count = config.frame_count
-    # "all" may take any number; the longest of the first batches stands for it.
-    frames = (
-        opened.training[0].images.shape[1]
-        if config.frames == "all"
-        else count
-        if isinstance(count, int)
-        else max(count)
-    )
+    frames = _frames(config, opened.training)
     part = config.batch // config.accumulate
     macs = count_macs(model, 1, frames, opened.patch)
     cost = measure_step(model, part, frames, opened.patch, opened.scale)
@@ -46,3 +40,11 @@ def dry_run(config: Config, data: Path) -> None:
     )
     print(f"Time: {cost.seconds:.2f} s for {part} patches: {hours:.1f} hours, and the validation after each epoch")
     print(f"Memory: {cost.peak_bytes / 2**30:.1f} GB at most")
+
+
+def _frames(config: Config, training: Batches) -> int:
+    """The most frames that a batch is expected to have."""
+    if config.frames == "all":
+        return max(training[step].images.shape[1] for step in range(_LOOKED_AT))
+    count = config.frame_count
+    return count if isinstance(count, int) else max(count)

@@ -57,16 +57,16 @@ class Workers:
         """Train from where the keeper's progress stands to the end, with the hooks of `model.fit`.
 
         A request to stop on any worker stops all of them after the same step. One that ends otherwise makes the others
-        fail once TensorFlow notices, after about a minute.
+        fail once TensorFlow notices.
 
         Args:
-            batches: the global batches; every replica takes its share of them.
+            batches: the global batches, which all replicas share evenly.
             epochs: how many epochs the run has.
             keeper: of this worker.
             callbacks: further ones, for the chief only.
 
         Raises:
-            SpinetError: if batches cannot be shared evenly, training diverges, or another worker is gone.
+            SpinetError: if the workers begin at different steps, training diverges, or another worker is gone.
             KeyboardInterrupt: if this or another worker was asked to stop.
         """
         try:
@@ -102,6 +102,7 @@ class Workers:
 
     def _fit(self, batches, epochs, keeper, callbacks):
         model, progress, steps = self.model, keeper.progress, keeper.steps
+        self._require_one_start(keeper)
         if progress.step == steps:
             keeper.finish_epoch()
         if progress.epoch >= epochs or keeper.finished:
@@ -145,14 +146,19 @@ class Workers:
         model.optimizer.finalize_variable_values(model.trainable_variables)
         hooks.on_train_end(logs)
 
+    def _require_one_start(self, keeper):
+        start = keeper.progress.epoch * keeper.steps + keeper.progress.step
+        total, squares = self._sum([start, start**2])
+        # Equal only where no start differs from the mean.
+        if total**2 != self.workers * squares:
+            raise SpinetError(
+                f"Expected all {self.workers} workers to begin at the same step. Received: step {start} on worker "
+                f"{self.worker}, another elsewhere. Give all of them one output folder that each of them can read."
+            )
+
     def _distributed(self, batches, start):
         """Batches from a number on, a share for each replica."""
         replicas = self.strategy.num_replicas_in_sync
-        if batches.batch % replicas:
-            raise SpinetError(
-                f"Expected {replicas} devices to share each batch evenly. Received: batches of {batches.batch} "
-                "patches. Choose another batch or accumulate."
-            )
         first = self.worker * self._local
         shares = [batch_dataset(batches.shard(first + number, replicas), start) for number in range(self._local)]
         # TensorFlow deals one dataset out to the replicas of a worker in turn.

@@ -1,27 +1,14 @@
 """Batches from prepared patches: random ones to train on, each one once to validate on. NumPy only."""
 
-from typing import Protocol
+import abc
 
 import numpy as np
 
 from spinet_tf.data.batches import Batch, Batches, PatchShape, bucketed, collate, require_step
-from spinet_tf.data.frames import count_frames
-from spinet_tf.data.patches import Patch
+from spinet_tf.tiling.frames import count_frames
 from spinet_tf.data.sampling import BATCH, PASS, PATCH, Sampling, stream
-from spinet_tf.data.shards import PatchSet
+from spinet_tf.data.shards import Patches, PatchSet
 from spinet_tf.errors import SpinetError
-
-
-class Patches(Protocol):
-    """Patches by number, as `spinet_tf.data.shards.PatchSet` and `spinet_tf.data.scene_batches.SceneGrid` hold them."""
-
-    clear: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def name(self, number: int, /) -> str: ...
-
-    def read(self, number: int, frames: np.ndarray, /) -> Patch: ...
 
 
 class _Numbered(Batches):
@@ -40,8 +27,9 @@ class _Numbered(Batches):
         patch = patches.read(0, np.array([patches.clear[0].argmax()]))
         self.shape = PatchShape(patch.images.shape[1:], patch.label.shape)
 
+    @abc.abstractmethod
     def _plan(self, step: int) -> np.ndarray:
-        raise NotImplementedError
+        """The numbers of the patches in a batch."""
 
     def _frame_counts(self) -> np.ndarray:
         """How many frames each patch gives at most."""

@@ -65,28 +65,36 @@ class UnreadableError(SpinetError):
     """A file that holds nothing, or something else than it should."""
 
 
-class PatchSet(Protocol):
+class Patches(Protocol):
     """Patches that can be read one by one, in any order and from several threads.
 
     Attributes:
         clear: float (patches, most frames), the clear fraction of each stored frame; 0 beyond a patch's frames.
+    """
+
+    clear: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def name(self, number: int, /) -> str:
+        """Which patch that is, for messages: "eopatch-153 at row 32, column 64"."""
+        ...
+
+    def read(self, number: int, frames: np.ndarray, /) -> Patch:
+        """The patch with these of its stored frames only, int64 (frames,), ascending."""
+        ...
+
+
+class PatchSet(Patches, Protocol):
+    """Patches of which it is also known what their labels hold.
+
+    Attributes:
         cultivated: float64 (patches,), how many label pixels are cultivated.
         known: float64 (patches,), how many are cultivated or not; the others are unknown.
     """
 
-    clear: np.ndarray
     cultivated: np.ndarray
     known: np.ndarray
-
-    def __len__(self) -> int: ...
-
-    def name(self, number: int) -> str:
-        """Which patch that is, for messages: "eopatch-153 at row 32, column 64"."""
-        ...
-
-    def read(self, number: int, frames: np.ndarray) -> Patch:
-        """The patch with these of its stored frames only, int64 (frames,), ascending."""
-        ...
 
 
 class ShardPatches:

@@ -14,7 +14,7 @@ from spinet_tf.errors import SpinetError
 from tests.training.workers import train
 from training.devices import require_cluster
 
-SECONDS = 240  # for a busy machine; it takes some 30 on two idle cores
+SECONDS = 240  # after which a run is given up
 
 
 def free_ports(count):

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from spinet_tf import SPInet
 from spinet_tf.data.batches import Batch, Batches, PatchShape
+from spinet_tf.errors import SpinetError
 from spinet_tf.metrics import MatthewsCorrelation
 from training.callbacks import Keeper
 from training.checkpoint import Progress, load_checkpoint
@@ -104,6 +106,11 @@ def _train_with_workers(model, score, folder, training, validation):
     workers.evaluate(validation, keeper)
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     logged = keeper.steps_logged
+    if workers.workers > 1:
+        # One that cannot see the chief's checkpoint begins anew, and is not left to train with the others.
+        lost = make_keeper(folder, score, keeper.progress if workers.chief else Progress(), [], None, workers.chief)
+        with pytest.raises(SpinetError, match="begin at the same step"):
+            workers.fit(training, EPOCHS, lost, [])
     keeper = make_keeper(
         folder,
         score,
