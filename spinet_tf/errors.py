@@ -6,12 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from spinet_tf.tiling.errors import SpinetError
 
-class SpinetError(ValueError):
-    """Input that cannot be used: a file, a configuration, a request or a model.
-
-    The message says what was expected, what came and what to do; commands print it without a traceback.
-    """
+__all__ = ["SpinetError", "reports_errors"]
 
 
 def reports_errors(main: Callable[..., int | None]) -> Callable[..., int]:

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import xarray as xr
 
-from spinet_tf.data.frames import choose_frames
+from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import label_scale, labelled
 from spinet_tf.data.scene import clear_fraction, require_valid_frames, select_bands
 from spinet_tf.errors import SpinetError

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.batches import Batches, require_range
-from spinet_tf.data.frames import Method
+from spinet_tf.tiling.frames import Method
 from spinet_tf.data.patches import Weights
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene_batches import SceneBatches, SceneGrid, Source

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from spinet_tf.data.frames import Method, choose_frames, require_choice
+from spinet_tf.tiling.frames import Method, choose_frames, require_choice
 from spinet_tf.data.patches import Patch, turn
 from spinet_tf.errors import SpinetError
 

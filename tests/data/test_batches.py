@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spinet_tf.data.batches import bucketed
-from spinet_tf.data.frames import choose_frames
+from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import turn
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.shard_batches import GridBatches, ShardBatches

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from spinet_tf.data.frames import choose_frames
+from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import Patch, cut_patch, grid_windows, labelled, turn
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene import open_scene

@@ -1,10 +1,11 @@
 """Which images of a time series a model sees."""
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
-from spinet_tf.errors import SpinetError
+from .errors import SpinetError
 
 Method = Literal["all", "clearest", "random"]
 
@@ -59,6 +60,38 @@ def choose_frames(
     elif method == "random" and chosen.size > count:
         chosen = (rng or np.random.default_rng()).choice(chosen, count, replace=False)
     return np.sort(chosen)
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """How the frames of each tile are chosen: the arguments of `choose_frames`, checked.
+
+    Attributes:
+        method: "all" or "clearest"; not "random", because maps repeat.
+        count: how many frames "clearest" keeps.
+        max_cloud: the fraction of a tile that may not be clear, in "all".
+
+    Raises:
+        SpinetError: if one of them is out of range.
+
+    Example:
+        FrameChoice("clearest", count=9).choose(np.array([1.0, 0.3, 0.9]))
+    """
+
+    method: Method = "all"
+    count: int = 20
+    max_cloud: float = 0.25
+
+    def __post_init__(self):
+        if self.method == "random":
+            raise SpinetError("Expected a method out of all, clearest. Received: 'random', with which no map repeats.")
+        require_choice(self.method, self.count, self.max_cloud)
+
+    def choose(self, fraction: np.ndarray) -> np.ndarray:
+        """The frames that `choose_frames` chooses by these fractions (time,); none where all fractions are 0."""
+        if not np.any(fraction):
+            return np.zeros(0, np.int64)
+        return choose_frames(fraction, self.method, self.count, self.max_cloud)
 
 
 def count_frames(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from spinet_tf.data.frames import choose_frames, count_frames
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import FrameChoice, choose_frames, count_frames
 
 CLEAR = np.array([0.0, 0.75, 0.2, 1.0, 0.74, 0.9, 1.0, 0.0])
 
@@ -78,3 +78,13 @@ def test_frames_are_counted_as_they_are_chosen(method, count, max_cloud, rng):
 def test_errors_say_what_was_expected(arguments, message):
     with pytest.raises(SpinetError, match=message):
         choose_frames(*arguments)
+
+
+def test_a_choice_for_maps_repeats_and_allows_no_frames():
+    np.testing.assert_array_equal(FrameChoice("clearest", 3).choose(CLEAR), [3, 5, 6])
+    np.testing.assert_array_equal(FrameChoice(max_cloud=0.1).choose(CLEAR), [3, 5, 6])
+    assert FrameChoice().choose(np.zeros(3)).shape == (0,)
+    with pytest.raises(SpinetError, match="no map repeats"):
+        FrameChoice("random")
+    with pytest.raises(SpinetError, match="at least 1 frame"):
+        FrameChoice(count=0)

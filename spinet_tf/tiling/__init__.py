@@ -1,0 +1,24 @@
+"""From a time series to tiles that a network sees one at a time, and from its answers to one seamless map.
+
+Pure NumPy, with relative imports only: the client of the model server carries this very folder.
+"""
+
+from .errors import SpinetError
+from .frames import FrameChoice, Method, choose_frames
+from .mosaic import Mosaic
+from .requests import TileRequest, cut_request
+from .tiles import WINDOW, Axis, Tile, Tiling
+
+__all__ = [
+    "WINDOW",
+    "Axis",
+    "FrameChoice",
+    "Method",
+    "Mosaic",
+    "SpinetError",
+    "Tile",
+    "TileRequest",
+    "Tiling",
+    "choose_frames",
+    "cut_request",
+]
