@@ -12,11 +12,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import yaml
 
 from spinet_tf.bands import BANDS
-from spinet_tf.tiling.frames import Method
 from spinet_tf.data.patches import Weights
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
 from spinet_tf.models.spinet import CONFIGURATIONS, FUSIONS
+from spinet_tf.tiling.frames import Method
 
 
 class _UnfitError(Exception):

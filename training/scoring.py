@@ -6,13 +6,13 @@ import warnings
 import numpy as np
 import xarray as xr
 
-from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import label_scale, labelled
 from spinet_tf.data.scene import clear_fraction, require_valid_frames, select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.engine import Engine
 from spinet_tf.inference.scene import predict_scene
 from spinet_tf.models.ndvi import NDVIThresholds
+from spinet_tf.tiling.frames import choose_frames
 from training.pictures import Picture, scene_pictures
 from training.results import NDVI_THRESHOLD, SceneResult
 from training.scores import THRESHOLDS, Truth, frame_steps

@@ -6,8 +6,8 @@ Names that need TensorFlow are imported when first used, so reading scenes does 
 import importlib
 
 from spinet_tf.data import ai4eo
-from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.scene import clear_fraction, find_scenes, open_scene, require_valid_frames, select_bands
+from spinet_tf.tiling.frames import choose_frames
 
 _LAZY = {
     "BatchSequence": "spinet_tf.data.sequence",

@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.batches import Batches, require_range
-from spinet_tf.tiling.frames import Method
 from spinet_tf.data.patches import Weights
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene_batches import SceneBatches, SceneGrid, Source
 from spinet_tf.data.shard_batches import GridBatches
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import Method
 
 
 def batch_dataset(

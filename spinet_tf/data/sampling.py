@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from spinet_tf.tiling.frames import Method, choose_frames, require_choice
 from spinet_tf.data.patches import Patch, turn
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import Method, choose_frames, require_choice
 
 # What random numbers are drawn for: each has a stream of its own, so that none depends on how many others were drawn.
 PASS, BATCH, PATCH, VISIT, TURN = range(5)

@@ -5,10 +5,10 @@ import abc
 import numpy as np
 
 from spinet_tf.data.batches import Batch, Batches, PatchShape, bucketed, collate, require_step
-from spinet_tf.tiling.frames import count_frames
 from spinet_tf.data.sampling import BATCH, PASS, PATCH, Sampling, stream
 from spinet_tf.data.shards import Patches, PatchSet
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import count_frames
 
 
 class _Numbered(Batches):

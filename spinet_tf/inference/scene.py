@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import xarray as xr
 
-from spinet_tf.tiling.frames import Method, choose_frames
 from spinet_tf.data.scene import clear_fraction, select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.engine import Engine, as_engine
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.tiles import predict_tiles
+from spinet_tf.tiling.frames import Method, choose_frames
 
 
 def predict_scene(

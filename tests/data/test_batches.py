@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from spinet_tf.data.batches import bucketed
-from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import turn
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.shard_batches import GridBatches, ShardBatches
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import choose_frames
 from tests.data.made_patches import MadePatches, assert_equal, numbers
 
 EVERYTHING = Sampling("random", count=(3, 6), max_cloud=0.6, jitter=0.1, frame_dropout=0.2, balance=True)

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from spinet_tf.data.ai4eo import label_weights
-from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import cut_patch, grid_windows, label_scale, labelled, random_patch, read_patch, turn
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import choose_frames
 from tests.labelled import labelled_scene
 
 

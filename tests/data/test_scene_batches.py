@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from spinet_tf.tiling.frames import choose_frames
 from spinet_tf.data.patches import Patch, cut_patch, grid_windows, labelled, turn
 from spinet_tf.data.sampling import Sampling
 from spinet_tf.data.scene import open_scene
@@ -15,6 +14,7 @@ from spinet_tf.data.shard_batches import GridBatches
 from spinet_tf.data.shards import Shards
 from spinet_tf.data.simulate import synthesize
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling.frames import choose_frames
 from tests.data.made_patches import assert_equal
 from tests.labelled import BANDS, labelled_scene, position_scene
 from training.prepare import prepare
