@@ -1,7 +1,9 @@
 """Maps as Cloud-Optimised GeoTIFFs, written block by block."""
 
 import os
+import shutil
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -113,13 +115,14 @@ def write_cogs(
                 with _reported(paths[name]):
                     files[name] = closing.enter_context(_create(tiled[name], grids[name], layer))
                     _describe(files[name], name, layer, {**(tags or {}), **_own_tags(name, threshold)})
-            _fill(files, blocks, grid, scale, threshold, paths)
+            written = _fill(files, blocks, grid, scale, threshold, paths)
             for name, file in files.items():
                 with _reported(paths[name]):
                     file.close()
         for name, layer in layers.items():
             with _reported(paths[name]):
                 _optimise(tiled[name], finished[name], layer)
+                _check(finished[name], written[name])
             # Else all of the temporary files lie on the disk until the last output is ready.
             tiled[name].unlink()
     return {name: Path(path) for name, path in paths.items()}
@@ -182,6 +185,7 @@ def _create(path: Path, grid: Grid, layer: Layer) -> DatasetWriter:
         compress="deflate",
         zlevel=1,
         bigtiff="if_safer",
+        num_threads="all_cpus",
     )
 
 
@@ -203,8 +207,10 @@ def _fill(
     scale: int,
     threshold: float,
     paths: Mapping[str, str | os.PathLike],
-) -> None:
-    written = 0
+) -> dict[str, list[tuple[Window, int]]]:
+    """Write the blocks, and return for each layer where they lie and their checksums."""
+    covered = 0
+    written: dict[str, list[tuple[Window, int]]] = {name: [] for name in files}
     for block in blocks:
         height, width = block.layers["probability"].shape
         for name, file in files.items():
@@ -218,9 +224,11 @@ def _fill(
                 )
             with _reported(paths[name]):
                 file.write(values, 1, window=window)
-        written += height * width
-    if written != grid.height * grid.width:
-        raise SpinetError(f"Expected blocks of {grid.height * grid.width} pixels in all. Received: {written}.")
+            written[name].append((window, _checksum(values)))
+        covered += height * width
+    if covered != grid.height * grid.width:
+        raise SpinetError(f"Expected blocks of {grid.height * grid.width} pixels in all. Received: {covered}.")
+    return written
 
 
 def _stored(name: str, dtype: str, block: Block, threshold: float) -> np.ndarray:
@@ -256,10 +264,28 @@ def _optimise(source: Path, target: Path, layer: Layer) -> None:
     )
 
 
+def _check(path: Path, written: Iterable[tuple[Window, int]]) -> None:
+    """Read all of a file again: what fails when a file is closed, on a full disk above all, is reported nowhere."""
+    with rasterio.open(path) as file:
+        for window, checksum in written:
+            if _checksum(file.read(1, window=window)) != checksum:
+                raise OSError("what was written does not come back")
+        levels = len(file.overviews(1))
+    for level in range(levels):
+        with rasterio.open(path, overview_level=level) as overview:
+            for _, window in overview.block_windows(1):
+                overview.read(1, window=window)
+
+
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data)
+
+
 @contextmanager
 def _reported(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
-    # What GDAL reports, a full disk for example, has no public base class.
+    # GDAL's exceptions have no public base class.
     except Exception as error:
-        raise SpinetError(f"Cannot write {path}: {error}") from error
+        free = shutil.disk_usage(Path(path).parent).free / 1e9
+        raise SpinetError(f"Cannot write {path}, where {free:.1f} GB are free: {error}") from error
