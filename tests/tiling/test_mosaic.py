@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spinet_tf.tiling import FrameChoice, Mosaic, SpinetError, Tiling, cut_request
+from spinet_tf.tiling import FrameChoice, Mosaic, SpinetError, Tiling, cut_request, frames_to_read
 
 SCALE = 3
 
@@ -127,3 +127,21 @@ def test_what_is_no_probability_is_refused(value):
     wrong[3, 3] = value
     with pytest.raises(SpinetError, match="probabilities from 0 to 1"):
         mosaic.add(mosaic.tiling.tiles[0], wrong, np.zeros((6, 6), "int16"))
+
+
+@pytest.mark.parametrize("choice", [FrameChoice(), FrameChoice("clearest", 2), FrameChoice(max_cloud=0.9)])
+def test_frames_that_no_tile_wants_need_not_be_read(choice):
+    images, valid = series(16, 48, time=9)
+    valid &= np.random.default_rng(1).random((9, 2, 3)).repeat(8, axis=1).repeat(16, axis=2) < 0.4
+    valid[:, 5, 5] = True
+    valid[3] = False
+    tiling = Tiling.spread(16, 48, SCALE, 16, 0)
+    frames = frames_to_read(valid, tiling, tiling.tiles[:1], choice)
+    assert 0 < len(frames) < 8
+    whole, part = (
+        cut_request(images[chosen], valid[chosen], tiling, tiling.tiles[0], choice) for chosen in (range(9), frames)
+    )
+    np.testing.assert_array_equal(frames[part.frames], whole.frames)
+    np.testing.assert_array_equal(part.images, whole.images)
+    valid[:, :, :16] = False  # which of them hold data only reading tells
+    np.testing.assert_array_equal(frames_to_read(valid, tiling, tiling.tiles, choice), np.arange(9))
