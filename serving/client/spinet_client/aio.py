@@ -1,0 +1,121 @@
+"""The asynchronous client."""
+
+import asyncio
+from typing import Self, TypeVar, Unpack
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from spinet_client import calls
+from spinet_client.attempts import Readiness
+from spinet_client.base import BaseClient
+from spinet_client.calls import Call, Description, Prediction, Signature, VersionStatus
+from spinet_client.scene import MapOptions, Progress, SceneMap, ahead
+from spinet_client.tiling import Tile, TileRequest
+
+Answer = TypeVar("Answer")
+
+
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: the same arguments, methods, answers and errors, and its methods are awaited.
+
+    It belongs to the event loop in which it is made.
+
+    Example:
+        async with AsyncClient("127.0.0.1:8500") as client:
+            first, second = await asyncio.gather(client.predict(one), client.predict(another))
+    """
+
+    _grpc = grpc.aio
+
+    async def predict(
+        self, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
+    ) -> np.ndarray:
+        """See `Client.predict`."""
+        return (await self._predict(images, num_frames, signature)).probabilities
+
+    async def describe(self) -> Description:
+        """See `Client.describe`."""
+        return await self._ask(calls.describe(self.model))
+
+    async def metadata(self) -> dict[str, Signature]:
+        """See `Client.metadata`."""
+        return await self._ask(calls.metadata(self.model))
+
+    async def status(self) -> list[VersionStatus]:
+        """See `Client.status`."""
+        return await self._ask(calls.status(self.model))
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """See `Client.wait_until_ready`."""
+        for server in self.addresses:
+            readiness = Readiness(self.model, server, timeout)
+            call = calls.status(self.model)
+            while True:
+                try:
+                    found = call.read(await self._send(call, server, readiness.remaining))
+                except grpc.RpcError as error:
+                    found = error
+                pause = readiness.after(found)
+                if not pause:
+                    break
+                await asyncio.sleep(pause)
+
+    async def predict_scene(
+        self,
+        images: np.ndarray,
+        valid: np.ndarray | None = None,
+        *,
+        concurrency: int = 4,
+        progress: Progress | None = None,
+        **options: Unpack[MapOptions],
+    ) -> np.ndarray:
+        """See `Client.predict_scene`; `progress` is called in the event loop."""
+        scene = SceneMap(images, valid, (await self.describe()).scale, progress, **options)
+
+        async def ask(tile: Tile) -> tuple[Tile, TileRequest | None, Prediction | None]:
+            request = await asyncio.to_thread(scene.cut, tile)
+            return tile, request, None if request is None else await client._predict(request.images[None])
+
+        under_way: set[asyncio.Task] = set()
+
+        def start(tile: Tile) -> asyncio.Task:
+            task = asyncio.create_task(ask(tile))
+            under_way.add(task)
+            return task
+
+        async with self._for_scene() as client:
+            try:
+                for task in ahead(start, scene.tiles, concurrency):
+                    scene.add(*await task)
+                    under_way.remove(task)
+            finally:
+                for task in under_way:
+                    task.cancel()
+                await asyncio.gather(*under_way, return_exceptions=True)
+        return scene.finish()
+
+    async def _predict(self, images, num_frames=None, signature="serving_default") -> Prediction:
+        return await self._ask(calls.predict(self.model, images, num_frames, signature))
+
+    async def _ask(self, call: Call[Answer]) -> Answer:
+        attempts = self._attempts()
+        while True:
+            try:
+                return call.read(await self._send(call, attempts.server, attempts.remaining))
+            except grpc.RpcError as error:
+                pause = attempts.after(error)
+            await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        """Close the connections; requests under way fail."""
+        self._closed.set()
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        await self.close()

@@ -1,0 +1,130 @@
+"""A scene as the requests for its tiles, and their answers as its map; shared by both clients."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypedDict, TypeVar
+
+import numpy as np
+
+from spinet_client.calls import Prediction
+from spinet_client.errors import ServingError
+from spinet_client.tiling import WINDOW, FrameChoice, Method, Mosaic, Tile, TileRequest, Tiling, cut_request
+
+Progress = Callable[[int, int], None]
+Started = TypeVar("Started")
+
+
+class MapOptions(TypedDict, total=False):
+    """How a scene is made into a map; the names, meanings and defaults are those of spinet_tf.predict_scene."""
+
+    frames: Method  # "all" (default), or "clearest": which frames of each tile the model sees
+    count: int  # 20: how many "clearest" keeps
+    max_cloud: float  # 0.25: the greatest part of a tile without clear ground that "all" accepts
+    tile: int  # 64: the greatest side of a tile, in pixels of the scene
+    overlap: int  # 16: the least overlap of neighbouring tiles, over which they are blended
+    seam_free: bool  # False: whether windows of 32 pixels at fixed places take the place of tiles
+    origin: tuple[int, int]  # (0, 0): row and column of the scene's first pixel in the grid of those windows
+
+
+class SceneMap:
+    """The map of one scene, made tile by tile by the very code that spinet_tf uses in process.
+
+    Args:
+        images: (time, height, width, bands) uint16, digital numbers.
+        valid: (time, height, width) bool; None where pixels count as clear wherever they hold data.
+        scale: how many times finer the answers are.
+        progress: called after each tile with how many are done, and how many there are.
+        frames: and all that follow, as in `MapOptions`.
+
+    Attributes:
+        tiles: all of them, in order.
+
+    Raises:
+        ServingError: if the arrays are not as described.
+        SpinetError: if an option is out of range.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        valid: np.ndarray | None,
+        scale: int,
+        progress: Progress | None = None,
+        *,
+        frames: Method = "all",
+        count: int = 20,
+        max_cloud: float = 0.25,
+        tile: int = 64,
+        overlap: int = 16,
+        seam_free: bool = False,
+        origin: tuple[int, int] = (0, 0),
+    ):
+        if images.dtype != np.uint16 or images.ndim != 4 or not images.size:
+            raise ServingError(
+                "Expected images as uint16 digital numbers of shape (time, height, width, bands). "
+                f"Received: {images.dtype} of shape {images.shape}."
+            )
+        valid = np.asarray(images.any(axis=3)) if valid is None else valid
+        if valid.dtype != bool or valid.shape != images.shape[:3]:
+            raise ServingError(
+                f"Expected valid as bool of shape {images.shape[:3]}, as images have. Received: {valid.dtype} of shape "
+                f"{valid.shape}."
+            )
+        height, width = images.shape[1:3]
+        if seam_free:
+            self._tiling = Tiling.anchored(height, width, scale, WINDOW, origin)
+        else:
+            self._tiling = Tiling.spread(height, width, scale, tile, overlap)
+        self._images = images
+        self._valid = valid
+        self._choice = FrameChoice(frames, count, max_cloud)
+        self._mosaic = Mosaic(self._tiling)
+        self._progress = progress
+        self._done = 0
+        self._versions: set[int] = set()
+        self.tiles: list[Tile] = self._tiling.tiles
+
+    def cut(self, tile: Tile) -> TileRequest | None:
+        """What the network is asked about a tile; None where there is no data."""
+        return cut_request(self._images, self._valid, self._tiling, tile, self._choice)
+
+    def add(self, tile: Tile, request: TileRequest | None, prediction: Prediction | None) -> None:
+        """Blend in the answer to a tile."""
+        if request is not None and prediction is not None:
+            self._mosaic.add(tile, prediction.probabilities[0], request.counts)
+            self._versions.add(prediction.version)
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, len(self.tiles))
+
+    def finish(self) -> np.ndarray:
+        """The map, once all tiles were added."""
+        if len(self._versions) > 1:
+            warnings.warn(
+                f"The map was made by the versions {', '.join(map(str, sorted(self._versions)))} of the model: the "
+                "server changed them meanwhile. Ask for one with version=... and make it again.",
+                stacklevel=3,
+            )
+        return self._mosaic.probability()
+
+
+def ahead(start: Callable[[Tile], Started], tiles: Iterable[Tile], concurrency: int) -> Iterator[Started]:
+    """Start work on tiles ahead of their turn, and yield what was started in their order.
+
+    Args:
+        start: starts the work on one tile, and returns what is to be waited for.
+        tiles: in order.
+        concurrency: how many are started and not yet yielded, at most, with the one that was yielded last.
+
+    Raises:
+        ServingError: if `concurrency` is less than 1.
+    """
+    if concurrency < 1:
+        raise ServingError(f"Expected a concurrency of 1 or more. Received: {concurrency}.")
+    started: deque[Started] = deque()
+    for tile in tiles:
+        if len(started) == concurrency:
+            yield started.popleft()
+        started.append(start(tile))
+    yield from started
