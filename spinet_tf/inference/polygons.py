@@ -1,0 +1,170 @@
+"""Polygons of a map for GIS: fields with their area and mean probability."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.io import DatasetReader
+
+from spinet_tf.errors import SpinetError
+from spinet_tf.files import replacing
+from spinet_tf.inference.geotiff import CLASSES
+from spinet_tf.inference.outlines import trace
+
+HECTARE = 10_000
+# Lambert's cylindrical projection of the ellipsoid keeps every area.
+EQUAL_AREA = pyproj.CRS("EPSG:6933")
+# By how much the areas of a projection may be wrong to be taken as they are: UTM and national grids are.
+TOLERANCE = 0.01
+
+
+def write_polygons(
+    class_path: str | os.PathLike,
+    probability_path: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    min_area: float = 0.1,
+    simplify: float = 1.5,
+    classes: Sequence[int] = (1,),
+    overwrite: bool = False,
+) -> Path:
+    """Write the polygons of a map: connected pixels of one class, with area and mean probability.
+
+    Pixels are connected along their sides; fields that touch at a corner stay two. Borders that polygons share are
+    simplified once for both, so neither gaps nor overlaps appear (Visvalingam and Whyatt's method, as GEOS' coverages
+    have it). Memory grows with the length of the outlines, not with the raster.
+
+    Args:
+        class_path: the raster of classes, as `write_cogs` writes it.
+        probability_path: the raster of probability on the same grid.
+        path: the file to write: GeoPackage (.gpkg), FlatGeobuf (.fgb) or GeoParquet (.parquet, .geoparquet).
+        min_area: polygons smaller than this are left out, and smaller holes filled, in hectares.
+        simplify: what is smoothed away, in pixels; 0 keeps the outlines of pixels. A corner goes where the triangle
+            with its neighbours is smaller than the square of this.
+        classes: which classes become polygons; (0, 1) covers all of the map that holds data, but for small pieces.
+        overwrite: whether an existing file may be replaced.
+
+    Returns:
+        The path written. Columns: `class`, its name; `area_ha`, in hectares, on the projection of the map if that
+        keeps areas to 1 %, as UTM does, else on an equal-area one; `probability`, the mean over the class's pixels.
+
+    Raises:
+        SpinetError: if the map has no CRS, the rasters do not belong together, the format is another one, or the file
+            exists or cannot be written.
+
+    Example:
+        write_polygons("class.tif", "map.tif", "fields.gpkg", min_area=0.5)
+
+    Reference: https://doi.org/10.1179/000870493786962263 (Visvalingam and Whyatt, 1993)
+    """
+    write = _writer(path)
+    with replacing(path, overwrite) as temporary:
+        with rasterio.open(class_path) as raster, rasterio.open(probability_path) as probability:
+            _check(raster, probability)
+            area = _area_of_pixels(raster)
+            # Whatever the place, so that nothing is left out too early.
+            regions = trace(raster, probability, classes, min_area / area(_corners(raster)).max())
+            crs, transform = raster.crs, raster.transform
+        outlines = _fill_holes(regions.outline, min_area, area)
+        large = shapely.area(outlines) * area(outlines) >= min_area
+        outlines = outlines[large]
+        if simplify:
+            outlines = _simplify(outlines, simplify, adjacent=len(classes) > 1)
+        table = geopandas.GeoDataFrame(
+            {
+                "class": [CLASSES[value] for value in regions.value[large]],
+                "area_ha": shapely.area(outlines) * area(outlines),
+                "probability": (regions.total / regions.pixels)[large],
+            },
+            geometry=shapely.transform(outlines, _placing(transform)),
+            crs=crs,
+        )
+        try:
+            write(table, temporary)
+        # Each format's library has its own errors.
+        except Exception as error:
+            raise SpinetError(f"Cannot write {path}: {error}") from error
+    return Path(path)
+
+
+def _writer(path: str | os.PathLike) -> Callable[[geopandas.GeoDataFrame, Path], None]:
+    suffix = Path(path).suffix.lower()
+    if suffix in (".gpkg", ".fgb"):
+        driver = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}[suffix]
+        # Said explicitly, for the case that there are no polygons.
+        return lambda table, target: table.to_file(target, driver=driver, engine="pyogrio", geometry_type="Polygon")
+    if suffix in (".parquet", ".geoparquet"):
+        return lambda table, target: table.to_parquet(target, index=False, write_covering_bbox=True)
+    raise SpinetError(
+        "Expected a GeoPackage (.gpkg), FlatGeobuf (.fgb) or GeoParquet (.parquet, .geoparquet) for polygons. "
+        f"Received: {path}"
+    )
+
+
+def _check(raster: DatasetReader, probability: DatasetReader) -> None:
+    if raster.crs is None:
+        raise SpinetError(
+            f"Polygons have an area only on the ground, and {raster.name} has no CRS. Expected a map made from a scene "
+            "with a CRS."
+        )
+    grids = [(file.shape, file.transform, file.crs) for file in (raster, probability)]
+    if grids[0] != grids[1]:
+        raise SpinetError(
+            f"Expected class and probability on one grid. Received: {raster.name} with {raster.shape} pixels from "
+            f"{raster.bounds[:2]}, {probability.name} with {probability.shape} from {probability.bounds[:2]}."
+        )
+
+
+def _area_of_pixels(raster: DatasetReader) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from polygons in pixels to the hectares that a pixel has at each one's centre."""
+    crs, place = pyproj.CRS(raster.crs.to_wkt()), _placing(raster.transform)
+    if crs.is_projected and _keeps_areas(crs, place(np.array([[raster.width / 2, raster.height / 2]]))):
+        unit = crs.axis_info[0].unit_conversion_factor
+        constant = abs(raster.transform.determinant) * unit**2 / HECTARE
+        return lambda polygons: np.full(len(polygons), constant)
+    transformer = pyproj.Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+
+    def area(polygons: np.ndarray) -> np.ndarray:
+        x, y = shapely.get_coordinates(shapely.centroid(polygons)).T
+        squares = shapely.transform(shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5), place)
+        return shapely.area(shapely.transform(squares, transformer.transform, interleaved=False)) / HECTARE
+
+    return area
+
+
+def _keeps_areas(crs: pyproj.CRS, centre: np.ndarray) -> bool:
+    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*centre[0])
+    return abs(pyproj.Proj(crs).get_factors(longitude, latitude).areal_scale - 1) < TOLERANCE
+
+
+def _placing(transform: Affine) -> Callable[[np.ndarray], np.ndarray]:
+    """From (n, 2) columns and rows to coordinates."""
+    matrix, offset = np.array([[transform.a, transform.b], [transform.d, transform.e]]), (transform.c, transform.f)
+    return lambda points: points @ matrix.T + offset
+
+
+def _corners(raster: DatasetReader) -> np.ndarray:
+    x, y = np.array([0, 0, raster.width, raster.width]), np.array([0, raster.height, 0, raster.height])
+    return shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
+
+
+def _simplify(polygons: np.ndarray, tolerance: float, adjacent: bool) -> np.ndarray:
+    if adjacent:
+        # A point where three regions meet may be no corner of one of them; a coverage needs it in all. In one class
+        # regions meet only at points that are corners of both.
+        polygons = shapely.transform(shapely.segmentize(polygons, 1), np.rint)
+    return shapely.coverage_simplify(polygons, tolerance)
+
+
+def _fill_holes(polygons: np.ndarray, min_area: float, area: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    rings, owner = shapely.get_rings(polygons, return_index=True)
+    filled = shapely.polygons(rings)
+    exterior = np.diff(owner, prepend=-1) > 0
+    kept = exterior | (shapely.area(filled) * area(filled) >= min_area)
+    return shapely.polygons(rings[kept], indices=owner[kept])
