@@ -22,6 +22,7 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from spinet_client import Client
 
 from export.comparison import (
     PROOF_SIZES,
@@ -36,7 +37,6 @@ from export.comparison import (
 )
 from export.graph import UINT8_SCALE, Exportable
 from export.warmup import FILE as WARMUP
-from serving.client import Client
 from serving.server import Server
 from spinet_tf import SPInet
 from spinet_tf.errors import SpinetError, reports_errors

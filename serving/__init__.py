@@ -1,1 +1,1 @@
-"""How a model is run: the local server and the client."""
+"""How a model is run: TensorFlow Serving's files, the local server, and the client."""

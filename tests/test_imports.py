@@ -57,11 +57,6 @@ def test_the_library_imports_none_of_its_users():
         assert package not in {"training", "export", "serving", "tests"}, f"{path} imports {name}"
 
 
-def test_the_client_needs_neither_keras_nor_the_model_code():
-    for name in imports(ROOT / "serving" / "client.py"):
-        assert name.split(".")[0] not in {"keras", "spinet_tf"}, name
-
-
 @pytest.mark.slow
 def test_importing_the_library_brings_in_keras_and_its_backend_only():
     def loaded(package):

@@ -1,9 +1,9 @@
 """A server over a tiny model."""
 
 import pytest
+from spinet_client import Client
 
 from export.saved_model import export_saved_model
-from serving.client import Client
 from serving.server import Server
 
 

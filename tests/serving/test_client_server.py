@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from spinet_client import Client, ServingError
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -13,7 +14,6 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.client import Client, ServingError
 from serving.server import Server
 from serving.tensors import to_proto
 from spinet_tf import BANDS
@@ -94,18 +94,6 @@ def test_the_server_reads_tensors_whose_values_are_listed(stub):
     answer = tf.make_ndarray(stub.Predict(request, timeout=30).outputs["probabilities"])
     again = stub.Predict(predict_request(images=sent, num_frames=np.array([3], np.int32)), timeout=30)
     np.testing.assert_array_equal(answer, tf.make_ndarray(again.outputs["probabilities"]))
-
-
-def test_the_client_reads_tensors_whose_values_are_listed(monkeypatch):
-    """TensorFlow Serving lists them (float_val) by default, where the local server sends bytes."""
-    expected = np.random.default_rng(0).random((1, 24, 24, 1), np.float32)
-    response = predict_pb2.PredictResponse()
-    response.outputs["probabilities"].CopyFrom(tf.make_tensor_proto(expected))
-    response.outputs["probabilities"].ClearField("tensor_content")
-    response.outputs["probabilities"].float_val.extend(expected.ravel())
-    with Client("127.0.0.1:1") as client:
-        monkeypatch.setattr(client._stub, "Predict", lambda request, timeout: response)
-        np.testing.assert_array_equal(client.predict(images()), expected)
 
 
 def test_output_filter_and_model_spec(stub):

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from spinet_client import Client, ServingError
 
-from serving.client import Client, ServingError
 from serving.server import main
 
 pytestmark = pytest.mark.slow
