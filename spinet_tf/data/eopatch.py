@@ -18,12 +18,10 @@ from rasterio.crs import CRS
 
 from spinet_tf.bands import BANDS, QUANTIFICATION
 from spinet_tf.data.arrays import ARRAY_SUFFIXES, find_array, read_array, read_shape
+from spinet_tf.data.masks import clear_ground
 from spinet_tf.data.pickles import LARGEST_PICKLE, load_pickle
 from spinet_tf.errors import SpinetError
 
-# Sen2Cor classes of clear ground: vegetation, bare, water, unclassified.
-# https://sentiwiki.copernicus.eu/web/s2-processing
-CLEAR_CLASSES = (4, 5, 6, 7)
 NOT_DECLARED = 255
 
 _BANDS_SHAPE = (None, None, None, len(BANDS))
@@ -132,7 +130,7 @@ def read_eopatch_sizes(path: Path) -> tuple[tuple[int, int, int], tuple[int, int
     return (frames, height, width), (rows, columns)
 
 
-def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path) -> None:
+def check_label_size(image: tuple[int, int], label: tuple[int, int], path: Path | str) -> None:
     """Raise a SpinetError unless the grid of the label is that of the images, or finer by a whole number."""
     scale = label[0] // image[0]
     if scale < 1 or label != (scale * image[0], scale * image[1]):
@@ -171,14 +169,11 @@ def _normalised(bands: Any, path: Path) -> Any:
 def _valid(bands: Any, path: Path) -> Any:
     """Where clear ground was seen, (time, y, x)."""
     shape = (*bands.shape[:3], 1)
-    valid = (bands != 0).any(axis=-1)
-    if (file := find_array(path, "mask/IS_DATA")) is not None:
-        valid = valid & (read_array(file, shape, _FLAGS)[..., 0] != 0)
-    if (file := find_array(path, "mask/CLM")) is not None:
-        valid = valid & (read_array(file, shape, _FLAGS)[..., 0] == 0)
-    if (file := find_array(path, "mask/SCL")) is not None:
-        valid = valid & np.isin(read_array(file, shape, ("uint8",))[..., 0], CLEAR_CLASSES)
-    return valid
+    masks = {}
+    for kind, name, dtypes in (("VALID", "IS_DATA", _FLAGS), ("CLM", "CLM", _FLAGS), ("SCL", "SCL", ("uint8",))):
+        if (file := find_array(path, f"mask/{name}")) is not None:
+            masks[kind] = read_array(file, shape, dtypes)[..., 0]
+    return clear_ground((bands != 0).any(axis=-1), masks)
 
 
 def _label(path: Path, height: int, width: int) -> Any:

@@ -3,65 +3,133 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import rioxarray  # noqa: F401  adds .rio to datasets
 import xarray as xr
 
-from spinet_tf.data.eopatch import check_label_size, is_eopatch, open_eopatch
+from spinet_tf.data import geotiff_folder, safe, stac
+from spinet_tf.data.area import Area, AreaLike, Dates, DatesLike, choose_dates, crop_to_area, read_area, read_dates
+from spinet_tf.data.cube import open_cube
+from spinet_tf.data.eopatch import is_eopatch, open_eopatch
+from spinet_tf.data.mosaic import open_images
+from spinet_tf.data.raster import SUFFIXES
+from spinet_tf.data.xarray_file import checked_scene, open_xarray_file
 from spinet_tf.errors import SpinetError
 
-_VARIABLES = ("bands", "valid", "label", "weight")
 _FORMATS = "an EOPatch folder, a .nc file or a .zarr folder"
+_SOURCES = (
+    f"{_FORMATS}, a folder of GeoTIFFs, a .SAFE folder or a folder of them, STAC items in .json files or a folder of "
+    "them, the address of a STAC API, or a cube of xarray"
+)
+
+_Kind = Literal["EOPatch", "xarray", "cube", "GeoTIFF", "SAFE", "STAC", "STAC API"]
+# Which options of `open_scene` mean something for a source.
+_OPTIONS: dict[_Kind, tuple[str, ...]] = {
+    "EOPatch": (),
+    "xarray": ("offset",),
+    "cube": ("offset", "max_cloud"),
+    "GeoTIFF": ("offset", "resolution", "pattern", "band_order"),
+    "SAFE": ("offset", "resolution", "max_cloud"),
+    "STAC": ("offset", "resolution", "max_cloud"),
+    "STAC API": ("offset", "resolution", "max_cloud", "collection"),
+}
 
 
-def open_scene(path: str | os.PathLike) -> xr.Dataset:
-    """Open a scene: an EOPatch of eo-learn (2021 or 1.x layout), a NetCDF file or a Zarr folder.
+def open_scene(
+    source: Any,
+    *,
+    area: AreaLike | None = None,
+    dates: DatesLike | None = None,
+    max_cloud: float | None = None,
+    collection: str | None = None,
+    pattern: str | None = None,
+    band_order: str | Sequence[str] | None = None,
+    offset: float | None = None,
+    resolution: float | None = None,
+) -> xr.Dataset:
+    """Open a scene, whatever it is kept in.
 
     Args:
-        path: an EOPatch folder (`spinet_tf.data.eopatch.open_eopatch` says what is read of it), or a .nc file or .zarr
-            folder whose variables are those below; other variables are left out.
+        source: one of
+
+            - an EOPatch folder of eo-learn, 2021 or 1.x layout (`spinet_tf.data.eopatch.open_eopatch`);
+            - a .nc file or .zarr folder with the variables below, or with one variable for each band;
+            - a folder of GeoTIFFs, one for each date or each band and date, or a single one
+              (`spinet_tf.data.geotiff_folder.find_images`);
+            - a Sentinel-2 Level-2A product in SAFE format, or a folder of them (`spinet_tf.data.safe.read_product`);
+            - a STAC item, item collection, collection or catalogue in a .json file, a folder of such files, or items
+              of pystac (`spinet_tf.data.stac.images_of`);
+            - the address of a STAC API, with `collection` and `area`, or of a static catalogue;
+            - a cube of odc-stac or stackstac (`spinet_tf.data.cube.open_cube`).
+        area: what is wanted of the source: (west, south, east, north) in degrees, also as text; a GeoJSON polygon or
+            the path of a file with one. The scene is every pixel that its bounding rectangle touches.
+        dates: "2019-03-01/2019-09-01", a pair, or one date, in UTC, both ends included.
+        max_cloud: largest cloudy fraction, 0 to 1, that an image may have by its own metadata (STAC, SAFE, stackstac).
+        collection: of a STAC API, such as "sentinel-2-l2a".
+        pattern: how GeoTIFFs are named: "S2_{date}_{band}.tif".
+        band_order: the bands of GeoTIFFs that do not name them: "B02,B03,B04,B08".
+        offset: what is added to digital numbers, instead of what metadata say: -1000, or 0 where it is applied.
+        resolution: side of the pixels, in units of the CRS, of GeoTIFF, SAFE and STAC; by default that of the finest
+            band, 10 m for Sentinel-2.
 
     Returns:
         A dataset with
 
         - `bands` (time, band, y, x) uint16: digital numbers, reflectance = number / 10000 with every offset applied,
           0 no data;
-        - `valid` (time, y, x) bool: true where clear ground was seen;
+        - `valid` (time, y, x) bool: true where clear ground was seen; where the source has no mask, where it has data;
         - `label`, where there is one, uint8: 1 cultivated, 0 not, 255 unknown; on (y, x), or on a grid finer by a whole
           number, (y_label, x_label);
         - `weight`, where there is one, float32 on the grid of the label;
-        - coordinates: `band`, the names, in the file's order; `time` (datetime64, UTC), y and x (pixel centres) and
-          y_label and x_label, where they are known; `spatial_ref`, the CRS as rioxarray writes it (`scene.rio.crs`);
-        - `attrs["name"]`: the name of the folder, or of the file without its suffix.
+        - coordinates: `band`, the names; `time` (datetime64, UTC), y and x (pixel centres) and y_label and x_label,
+          where they are known; `spatial_ref`, the CRS as rioxarray writes it (`scene.rio.crs`);
+        - `attrs["name"]`: the name of the folder, or of the file without its suffix, or of the collection.
 
-        NetCDF and Zarr are read when needed, through dask; .npy and .npy.gz arrays of an EOPatch at once.
+        Everything is read when needed, through dask, by windows of at most 1024 x 1024 pixels where the format allows
+        it; only .npy and .npy.gz arrays of an EOPatch are read at once. Images of one solar day are one date. Images on
+        different grids are brought to the most common one by nearest neighbour.
 
     Raises:
-        SpinetError: if there is no scene, or a variable is missing, broken, or of an unexpected shape or type.
+        SpinetError: if there is no scene, an area or date is outside of it, or a file is missing, broken, or of an
+            unexpected shape or type; what breaks only when a window is read is reported then, with file and window.
 
     Example:
         >>> scene = open_scene("train/eopatch-902")
         >>> scene.bands.sel(band="B08").isel(time=0).rio.to_raster("nir.tif")
+        >>> open_scene(
+        ...     "https://earth-search.aws.element84.com/v1",
+        ...     collection="sentinel-2-l2a", area=(14.5, 46.0, 14.6, 46.1), dates="2019-03-01/2019-09-01",
+        ... )
 
     Reference:
         https://github.com/sentinel-hub/eo-learn/blob/v1.5.7/eolearn/core/eodata_io.py,
         https://corteva.github.io/rioxarray/stable/getting_started/crs_management.html
     """
-    path = Path(path)
-    if not path.exists():
-        raise SpinetError(f"Expected {_FORMATS}. There is nothing at {path}.")
-    if path.suffix == ".nc":
-        scene = _open_xarray(path, engine="h5netcdf")
-    elif path.suffix == ".zarr":
-        # Without a look for consolidated metadata: local folders need none, and its absence would raise a warning.
-        scene = _open_xarray(path, engine="zarr", consolidated=False)
-    elif path.is_dir():
-        scene = open_eopatch(path)
+    place = None if area is None else read_area(area)
+    span = None if dates is None else read_dates(dates)
+    kind = _kind(source)
+    given = {"max_cloud": max_cloud, "collection": collection, "pattern": pattern, "band_order": band_order}
+    _check_options(kind, {**given, "offset": offset, "resolution": resolution})
+    name = _name_of(source, collection)
+    if kind == "EOPatch":
+        scene = open_eopatch(Path(source))
+    elif kind == "xarray":
+        scene = open_xarray_file(Path(source), offset)
+    elif kind == "cube":
+        is_scene = isinstance(source, xr.Dataset) and "bands" in source
+        scene = checked_scene(source, name) if is_scene else open_cube(source, name, offset, max_cloud)
     else:
-        raise SpinetError(f"Expected {_FORMATS}. Received: {path}.")
-    scene.attrs["name"] = path.stem if path.suffix in (".nc", ".zarr") else path.resolve().name
-    return scene
+        if kind == "GeoTIFF":
+            images = geotiff_folder.find_images(Path(source), pattern, band_order, offset)
+        elif kind == "SAFE":
+            images = [safe.read_product(product, offset) for product in safe.find_products(Path(source))]
+        else:
+            images = stac.images_of(_items(source, kind, collection, place, span, max_cloud), offset)
+        return open_images(images, name, place, span, max_cloud, resolution)
+    scene = scene.assign_attrs(name=name)
+    scene = scene if span is None else choose_dates(scene, span)
+    return scene if place is None else crop_to_area(scene, place)
 
 
 def find_scenes(path: str | os.PathLike) -> list[Path]:
@@ -137,51 +205,71 @@ def _is_scene(path: Path) -> bool:
     return path.is_dir() and (path.suffix == ".zarr" or is_eopatch(path))
 
 
-def _open_xarray(path: Path, **options) -> xr.Dataset:
-    try:
-        # Fill values are left in place: decoding them would turn integers into floats.
-        raw = dict.fromkeys(_VARIABLES, False)
-        scene = xr.open_dataset(path, decode_coords="all", chunks={}, mask_and_scale=raw, **options)
-    except Exception as error:  # the readers raise dozens of types
-        raise SpinetError(f"{path} cannot be read: {error}. Copy or download it again.") from error
-    _check(scene, path)
-    scene = scene[[name for name in _VARIABLES if name in scene]]
-    scene["valid"] = scene["valid"] != 0
-    return scene
+def _kind(source: Any) -> _Kind:
+    """What a source is."""
+    if isinstance(source, xr.Dataset | xr.DataArray):
+        return "cube"
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return "STAC API"
+    if not isinstance(source, str | os.PathLike):
+        return "STAC"
+    path = Path(source)
+    if not path.exists():
+        raise SpinetError(f"Expected {_SOURCES}. There is nothing at {path}.")
+    if path.suffix in (".nc", ".zarr"):
+        return "xarray"
+    if path.is_dir():
+        if is_eopatch(path) or (path / "data").is_dir():
+            return "EOPatch"
+        if safe.find_products(path):
+            return "SAFE"
+        if stac.is_stac_folder(path):
+            return "STAC"
+        if geotiff_folder.has_images(path):
+            return "GeoTIFF"
+    elif path.suffix.lower() in SUFFIXES:
+        return "GeoTIFF"
+    elif path.suffix.lower() in (".json", ".geojson"):
+        return "STAC"
+    raise SpinetError(f"Expected {_SOURCES}. Received: {path}.")
 
 
-def _check(scene: xr.Dataset, path: Path) -> None:
-    """Raise a SpinetError unless the dataset is a scene."""
-    for name, dims, kinds in (
-        ("bands", (("time", "band", "y", "x"),), ("uint16",)),
-        ("valid", (("time", "y", "x"),), ("bool", "uint8", "int8")),
-        ("label", (("y", "x"), ("y_label", "x_label")), ("uint8",)),
-        ("weight", (("y", "x"), ("y_label", "x_label")), ("float32",)),
-    ):
-        if name not in scene:
-            if name in ("bands", "valid"):
-                raise SpinetError(
-                    f"Expected a variable `{name}` in {path}. It has: {', '.join(map(str, scene.data_vars))}."
-                )
-            continue
-        variable = scene[name]
-        if variable.dims not in dims or variable.dtype.name not in kinds:
-            raise SpinetError(
-                f"Expected `{name}` as {' or '.join(map(_listed, dims))} of {' or '.join(kinds)} in {path}. "
-                f"Received: {_listed(variable.dims)} of {variable.dtype.name}."
-            )
-        if "scale_factor" in variable.attrs or "add_offset" in variable.attrs:
-            raise SpinetError(f"`{name}` in {path} has a scale or an offset left to apply. Expected final numbers.")
-    if "band" not in scene.coords or not scene.indexes["band"].is_unique:
-        raise SpinetError(f"Expected a coordinate `band` with the names of the bands, each once, in {path}.")
-    if "time" in scene.coords and scene["time"].dtype.kind != "M":
-        raise SpinetError(f"Expected dates in the coordinate `time` of {path}. Received: {scene['time'].dtype.name}.")
-    if "label" in scene and scene["label"].dims == ("y_label", "x_label"):
-        sizes = scene.sizes
-        check_label_size((sizes["y"], sizes["x"]), (sizes["y_label"], sizes["x_label"]), path)
-    if "weight" in scene and ("label" not in scene or scene["weight"].dims != scene["label"].dims):
-        raise SpinetError(f"Expected `weight` on the grid of `label` in {path}.")
+def _check_options(kind: _Kind, given: dict[str, Any]) -> None:
+    """Raise a SpinetError for an option that means nothing for a source, or is out of range."""
+    for name, value in given.items():
+        if value is not None and name not in _OPTIONS[kind]:
+            kinds = ", ".join(kind for kind, names in _OPTIONS.items() if name in names)
+            raise SpinetError(f"The option {name} is for {kinds}. The source is {kind}: leave it away.")
+    max_cloud, resolution, offset = given["max_cloud"], given["resolution"], given["offset"]
+    if max_cloud is not None and not 0 <= max_cloud <= 1:
+        raise SpinetError(f"Expected max_cloud from 0 to 1, where 1 is all cloud. Received: {max_cloud:g}.")
+    if resolution is not None and not 0 < resolution < np.inf:
+        raise SpinetError(f"Expected a resolution above 0. Received: {resolution:g}.")
+    if offset is not None and not abs(offset) <= np.iinfo("uint16").max:
+        raise SpinetError(f"Expected an offset such as -1000 or 0. Received: {offset:g}.")
 
 
-def _listed(dims: tuple) -> str:
-    return f"({', '.join(map(str, dims))})"
+def _name_of(source: Any, collection: str | None) -> str:
+    """What a scene of the source is called."""
+    if isinstance(source, xr.Dataset | xr.DataArray):
+        return str(source.attrs.get("name") or getattr(source, "name", None) or "cube")
+    if not isinstance(source, str | os.PathLike):
+        return "items"
+    if isinstance(source, str) and "://" in source:
+        return collection or source
+    path = Path(source)
+    return path.resolve().name if path.is_dir() and path.suffix != ".zarr" else path.stem
+
+
+def _items(
+    source: Any, kind: _Kind, collection: str | None, area: Area | None, dates: Dates | None, max_cloud: float | None
+) -> list:
+    """The items of any STAC source."""
+    if kind == "STAC API":
+        return stac.search_items(source, collection, area, dates, max_cloud)
+    if isinstance(source, str | os.PathLike):
+        return stac.read_items(Path(source))
+    items = stac.as_items(source)
+    if not items:
+        raise SpinetError(f"Expected {_SOURCES}. Received: {type(source).__name__}.")
+    return items

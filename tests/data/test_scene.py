@@ -126,13 +126,15 @@ def test_truncated_netcdf(scene, tmp_path):
 
 
 def test_unsupported_paths(tmp_path):
-    (tmp_path / "scene.tif").write_bytes(b"")
+    (tmp_path / "scene.txt").write_bytes(b"")
     (tmp_path / "scene.zarr").mkdir()
+    (tmp_path / "eopatch" / "data").mkdir(parents=True)
     for name, match in (
-        ("scene.tif", r"Expected an EOPatch folder, a \.nc file or a \.zarr folder\. Received: "),
+        ("scene.txt", r"Expected an EOPatch folder, .* GeoTIFFs, .* or a cube of xarray\. Received: .*scene.txt"),
         ("absent.nc", "There is nothing at"),
         ("scene.zarr", "cannot be read"),
-        (".", r"Expected the bands of an EOPatch"),
+        ("eopatch", r"Expected the bands of an EOPatch"),
+        (".", r"Expected an EOPatch folder, .* Received"),
     ):
         with pytest.raises(SpinetError, match=match):
             open_scene(tmp_path / name)

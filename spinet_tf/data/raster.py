@@ -1,0 +1,196 @@
+"""Windows of GeoTIFF and JPEG 2000 files, brought to a grid."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from spinet_tf.bands import QUANTIFICATION
+from spinet_tf.errors import SpinetError
+
+SUFFIXES = (".tif", ".tiff", ".jp2")
+
+# A server that does not answer is given up on, instead of waited for without end.
+# https://gdal.org/en/stable/user/configoptions.html
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+}
+_SCHEMES = ("http", "https", "s3", "gs", "az")
+
+# Reflectance above this is none: the numbers are of another kind.
+_LARGEST_REFLECTANCE = 20
+
+
+class Placement(NamedTuple):
+    """Where the pixels of an image lie.
+
+    Attributes:
+        crs: the coordinate reference system.
+        transform: from (column, row), pixel corners, to coordinates of the CRS; rows run south.
+        width: columns.
+        height: rows.
+    """
+
+    crs: CRS
+    transform: Affine
+    width: int
+    height: int
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right and top in the units of the CRS."""
+        left, top = self.transform.c, self.transform.f
+        return left, top + self.height * self.transform.e, left + self.width * self.transform.a, top
+
+    def window(self, rows: slice, columns: slice) -> "Placement":
+        """The part with those rows and columns."""
+        transform = self.transform @ Affine.translation(columns.start, rows.start)
+        return Placement(self.crs, transform, columns.stop - columns.start, rows.stop - rows.start)
+
+
+class Layer(NamedTuple):
+    """One band of a file, and how its values become digital numbers of which 10000 is reflectance 1.
+
+    Attributes:
+        href: path or address of the file.
+        number: of the band in the file, from 1.
+        gain: values are multiplied by it; None stands for 1, or 10000 where the values are floats: reflectance.
+        shift: and it is added, where the value is data.
+    """
+
+    href: str
+    number: int = 1
+    gain: float | None = None
+    shift: float = 0.0
+
+
+@contextlib.contextmanager
+def open_raster(href: str) -> Iterator[Any]:
+    """Open a GeoTIFF or JPEG 2000 file with rasterio, and no other kind of file.
+
+    Other drivers of GDAL follow what a file says to further files, or run it; hence only two.
+
+    Args:
+        href: path, or address that GDAL can read: http, https, s3, gs or az.
+
+    Raises:
+        SpinetError: if it cannot be opened, or reading inside the `with` block fails.
+
+    Example:
+        with open_raster("B02.tif") as source: source.read(1)
+    """
+    scheme = urlsplit(href).scheme
+    if not scheme and not os.path.isfile(href):
+        raise SpinetError(f"There is no file {href}.")
+    if scheme and scheme not in _SCHEMES:
+        raise SpinetError(f"Expected the path of a file or an address with {', '.join(_SCHEMES)}. Received: {href}.")
+    driver = "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
+    try:
+        with rasterio.Env(**(_REMOTE if scheme else {})), rasterio.open(href, driver=driver, sharing=False) as source:
+            yield source
+    except SpinetError:
+        raise
+    except Exception as error:  # GDAL's errors have no public base class
+        raise SpinetError(f"{href} cannot be read: {error}. Copy or download it again.") from error
+
+
+def read_placement(source: Any, href: str) -> Placement:
+    """The placement of an opened raster.
+
+    Raises:
+        SpinetError: if it has no CRS, or its pixels are not north-up.
+    """
+    if source.crs is None:
+        raise SpinetError(
+            f"{href} has no coordinate reference system. Assign the one it was made in: "
+            "gdal_edit.py -a_srs EPSG:... FILE."
+        )
+    return checked_placement(Placement(source.crs, source.transform, source.width, source.height), href)
+
+
+def checked_placement(placement: Placement, href: str) -> Placement:
+    """A placement whose CRS is that of the EPSG, where it has one.
+
+    Raises:
+        SpinetError: if its pixels are rotated, mirrored or without size.
+    """
+    transform = placement.transform
+    finite = all(map(math.isfinite, (*transform[:6], *placement.bounds)))
+    if not (finite and transform.a > 0 > transform.e and transform.b == transform.d == 0):
+        raise SpinetError(
+            f"Expected {href} with north up: pixels of positive width, rows from north to south, not rotated. "
+            f"Received the transform {tuple(transform[:6])}. Warp it: gdalwarp -t_srs EPSG:... FILE WARPED."
+        )
+    if not (placement.width >= 1 and placement.height >= 1):
+        raise SpinetError(f"Expected pixels in {href}. Received: {placement.height} x {placement.width}.")
+    # Files and catalogues write one CRS in many ways, which are equal and yet have different hashes.
+    code = placement.crs.to_epsg()
+    return placement if code is None else placement._replace(crs=CRS.from_epsg(code))
+
+
+def read_numbers(layers: Sequence[Layer], window: Placement) -> np.ndarray:
+    """Digital numbers of layers on a window, uint16 (layer, y, x): reflectance x 10000, 0 where there is no data.
+
+    Pixels of another size or grid are brought to the window's by nearest neighbour. A number that an offset would take
+    to 0 or below becomes 1, for 0 means no data.
+
+    Raises:
+        SpinetError: if a file cannot be read, or its values are no reflectance.
+    """
+    numbers = np.empty((len(layers), window.height, window.width), "uint16")
+    for href in dict.fromkeys(layer.href for layer in layers):
+        positions = [n for n, layer in enumerate(layers) if layer.href == href]
+        values = _read(href, [layers[n].number for n in positions], window)
+        for n, band in zip(positions, values, strict=True):
+            numbers[n] = to_numbers(band, layers[n].gain, layers[n].shift, href)
+    return numbers
+
+
+def read_classes(layer: Layer, window: Placement) -> np.ndarray:
+    """The values of a mask on a window, (y, x), by nearest neighbour; 0 where there is no data."""
+    return np.nan_to_num(_read(layer.href, [layer.number], window)[0])
+
+
+def to_numbers(values: Any, gain: float | None, shift: Any, source: str) -> Any:
+    """Values of a file as digital numbers, uint16: see `Layer`; NaN and 0 become 0.
+
+    Raises:
+        SpinetError: if floats are too large to be reflectance.
+    """
+    floats = values.dtype.kind == "f"
+    data = (values != 0) & ~np.isnan(values) if floats else values != 0
+    if floats and gain is None:
+        gain = QUANTIFICATION
+        if np.any(values[data] > _LARGEST_REFLECTANCE):
+            raise SpinetError(
+                f"Expected reflectance in {source}, because its values are floats: 0 to about 1. Received: "
+                f"{values[data].max():g}. Convert digital numbers to whole ones: "
+                "array.fillna(0).astype('uint16') in xarray, gdal_translate -ot UInt16 for a file."
+            )
+    if gain is None and not np.any(shift) and values.dtype == "uint16":
+        return values
+    scaled = np.where(data, values, 1).astype("float64") * (1 if gain is None else gain) + shift
+    return np.where(data, np.rint(scaled).clip(1, np.iinfo("uint16").max), 0).astype("uint16")
+
+
+def _read(href: str, numbers: list[int], window: Placement) -> np.ndarray:
+    grid = window._asdict()
+    with open_raster(href) as source, WarpedVRT(source, resampling=Resampling.nearest, **grid) as warped:
+        values = warped.read(numbers)
+        for band, nodata in zip(values, (warped.nodatavals[number - 1] for number in numbers), strict=True):
+            if nodata is not None:
+                band[band == nodata] = 0
+    return values
