@@ -7,6 +7,7 @@ import rioxarray  # noqa: F401  (the accessor .rio)
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.io import DatasetReader
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Grid:
         georeferenced = "y" in scene.coords and "x" in scene.coords
         transform = scene.rio.transform() @ Affine.scale(1 / scale) if georeferenced else None
         return cls(scale * scene.sizes["y"], scale * scene.sizes["x"], transform, scene.rio.crs)
+
+    @classmethod
+    def of_raster(cls, file: DatasetReader) -> "Grid":
+        """The grid of an open raster."""
+        # GDAL gives this transform to files that have none.
+        georeferenced = file.crs is not None or not file.transform.is_identity
+        return cls(file.height, file.width, file.transform if georeferenced else None, file.crs)
+
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Coordinates (n, 2) of points (n, 2) given as column and row, whole numbers being the corners of pixels."""
+        x, y = (self.transform or Affine.identity()) @ tuple(points.T)
+        return np.stack([x, y], axis=1)
 
     def coarser(self, scale: int) -> "Grid":
         """The grid whose pixels are `scale` x `scale` of these."""

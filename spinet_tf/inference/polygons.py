@@ -9,12 +9,12 @@ import numpy as np
 import pyproj
 import rasterio
 import shapely
-from affine import Affine
 from rasterio.io import DatasetReader
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import CLASSES
+from spinet_tf.inference.geotiff import CACHE, CLASSES
+from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.outlines import trace
 
 HECTARE = 10_000
@@ -64,13 +64,13 @@ def write_polygons(
     Reference: https://doi.org/10.1179/000870493786962263 (Visvalingam and Whyatt, 1993)
     """
     write = _writer(path)
-    with replacing(path, overwrite) as temporary:
+    with replacing(path, overwrite) as temporary, rasterio.Env(GDAL_CACHEMAX=CACHE):
         with rasterio.open(class_path) as raster, rasterio.open(probability_path) as probability:
             _check(raster, probability)
-            area = _area_of_pixels(raster)
-            # Whatever the place, so that nothing is left out too early.
-            regions = trace(raster, probability, classes, min_area / area(_corners(raster)).max())
-            crs, transform = raster.crs, raster.transform
+            grid = Grid.of_raster(raster)
+            area = _area_of_pixels(grid)
+            # Well below the exact limit, which needs the place of each.
+            regions = trace(raster, probability, classes, 0.9 * min_area / area(_corners(grid)).max())
         outlines = _fill_holes(regions.outline, min_area, area)
         large = shapely.area(outlines) * area(outlines) >= min_area
         outlines = outlines[large]
@@ -82,8 +82,8 @@ def write_polygons(
                 "area_ha": shapely.area(outlines) * area(outlines),
                 "probability": (regions.total / regions.pixels)[large],
             },
-            geometry=shapely.transform(outlines, _placing(transform)),
-            crs=crs,
+            geometry=shapely.transform(outlines, grid.place),
+            crs=grid.crs,
         )
         try:
             write(table, temporary)
@@ -113,7 +113,7 @@ def _check(raster: DatasetReader, probability: DatasetReader) -> None:
             f"Polygons have an area only on the ground, and {raster.name} has no CRS. Expected a map made from a scene "
             "with a CRS."
         )
-    grids = [(file.shape, file.transform, file.crs) for file in (raster, probability)]
+    grids = [Grid.of_raster(file) for file in (raster, probability)]
     if grids[0] != grids[1]:
         raise SpinetError(
             f"Expected class and probability on one grid. Received: {raster.name} with {raster.shape} pixels from "
@@ -121,36 +121,31 @@ def _check(raster: DatasetReader, probability: DatasetReader) -> None:
         )
 
 
-def _area_of_pixels(raster: DatasetReader) -> Callable[[np.ndarray], np.ndarray]:
+def _area_of_pixels(grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
     """A function from polygons in pixels to the hectares that a pixel has at each one's centre."""
-    crs, place = pyproj.CRS(raster.crs.to_wkt()), _placing(raster.transform)
-    if crs.is_projected and _keeps_areas(crs, place(np.array([[raster.width / 2, raster.height / 2]]))):
+    crs = pyproj.CRS(grid.crs.to_wkt())
+    if crs.is_projected and _keeps_areas(crs, grid):
         unit = crs.axis_info[0].unit_conversion_factor
-        constant = abs(raster.transform.determinant) * unit**2 / HECTARE
+        constant = abs(grid.transform.determinant) * unit**2 / HECTARE
         return lambda polygons: np.full(len(polygons), constant)
     transformer = pyproj.Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
 
     def area(polygons: np.ndarray) -> np.ndarray:
         x, y = shapely.get_coordinates(shapely.centroid(polygons)).T
-        squares = shapely.transform(shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5), place)
+        squares = shapely.transform(shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5), grid.place)
         return shapely.area(shapely.transform(squares, transformer.transform, interleaved=False)) / HECTARE
 
     return area
 
 
-def _keeps_areas(crs: pyproj.CRS, centre: np.ndarray) -> bool:
-    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*centre[0])
+def _keeps_areas(crs: pyproj.CRS, grid: Grid) -> bool:
+    centre = grid.place(np.array([[grid.width / 2, grid.height / 2]]))[0]
+    longitude, latitude = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True).transform(*centre)
     return abs(pyproj.Proj(crs).get_factors(longitude, latitude).areal_scale - 1) < TOLERANCE
 
 
-def _placing(transform: Affine) -> Callable[[np.ndarray], np.ndarray]:
-    """From (n, 2) columns and rows to coordinates."""
-    matrix, offset = np.array([[transform.a, transform.b], [transform.d, transform.e]]), (transform.c, transform.f)
-    return lambda points: points @ matrix.T + offset
-
-
-def _corners(raster: DatasetReader) -> np.ndarray:
-    x, y = np.array([0, 0, raster.width, raster.width]), np.array([0, raster.height, 0, raster.height])
+def _corners(grid: Grid) -> np.ndarray:
+    x, y = np.array([0, 0, grid.width, grid.width]), np.array([0, grid.height, 0, grid.height])
     return shapely.box(x - 0.5, y - 0.5, x + 0.5, y + 0.5)
 
 
