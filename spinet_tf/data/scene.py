@@ -14,6 +14,7 @@ from spinet_tf.data.cube import open_cube
 from spinet_tf.data.eopatch import is_eopatch, open_eopatch
 from spinet_tf.data.mosaic import open_images
 from spinet_tf.data.raster import SUFFIXES
+from spinet_tf.data.stac_images import images_of
 from spinet_tf.data.xarray_file import checked_scene, open_xarray_file
 from spinet_tf.errors import SpinetError
 
@@ -59,7 +60,7 @@ def open_scene(
               (`spinet_tf.data.geotiff_folder.find_images`);
             - a Sentinel-2 Level-2A product in SAFE format, or a folder of them (`spinet_tf.data.safe.read_product`);
             - a STAC item, item collection, collection or catalogue in a .json file, a folder of such files, or items
-              of pystac (`spinet_tf.data.stac.images_of`);
+              of pystac (`spinet_tf.data.stac_images.images_of`);
             - the address of a STAC API, with `collection` and `area`, or of a static catalogue;
             - a cube of odc-stac or stackstac (`spinet_tf.data.cube.open_cube`).
         area: what is wanted of the source: (west, south, east, north) in degrees, also as text; a GeoJSON polygon or
@@ -125,7 +126,7 @@ def open_scene(
         elif kind == "SAFE":
             images = [safe.read_product(product, offset) for product in safe.find_products(Path(source))]
         else:
-            images = stac.images_of(_items(source, kind, collection, place, span, max_cloud), offset)
+            images = images_of(_items(source, kind, collection, place, span, max_cloud), offset)
         return open_images(images, name, place, span, max_cloud, resolution)
     scene = scene.assign_attrs(name=name)
     scene = scene if span is None else choose_dates(scene, span)

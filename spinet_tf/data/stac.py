@@ -1,4 +1,4 @@
-"""STAC items, collections, catalogues and APIs as images."""
+"""STAC items from files, folders, catalogues and APIs."""
 
 import json
 import warnings
@@ -6,17 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
-
-import numpy as np
-from affine import Affine
-from rasterio.crs import CRS
 
 from spinet_tf.data.area import LONLAT, Area, Dates
-from spinet_tf.data.band_names import MASKS, PIXEL_SIZES, band_of
-from spinet_tf.data.mosaic import Image
-from spinet_tf.data.raster import Layer, Placement, checked_placement, open_raster, read_placement
-from spinet_tf.data.stac_offset import scaling
 from spinet_tf.errors import SpinetError
 
 # More than any sensible scene has; a catalogue whose links run in circles has no end.
@@ -125,110 +116,6 @@ def as_items(source: Any) -> list | None:
         if items and all(hasattr(item, "assets") and hasattr(item, "properties") for item in items):
             return items
     return None
-
-
-def images_of(items: Iterable, offset: float | None = None) -> list[Image]:
-    """Items as images: bands by the names of their assets, the scene classification as mask.
-
-    The assets of Earth Search, Planetary Computer and Copernicus Data Space are known; of several resolutions of one
-    band its own is taken. What the digital numbers are is found by `spinet_tf.data.stac_offset.scaling`.
-
-    Args:
-        items: of pystac, with one asset for each band.
-        offset: instead of the metadata's.
-
-    Raises:
-        SpinetError: if an item has no bands of Sentinel-2, or its metadata are damaged.
-    """
-    images = []
-    unknown: list[str] = []
-    for item in items:
-        try:
-            images.append(_image(item, offset, unknown))
-        except SpinetError:
-            raise
-        except Exception as error:  # whatever nonsense a damaged item may hold
-            raise SpinetError(f"The STAC item {getattr(item, 'id', item)} cannot be used: {error!r}") from error
-    if unknown:
-        warnings.warn(
-            f"{unknown[0]}{f' and {len(unknown) - 1} others' if len(unknown) > 1 else ''}: nothing says whether an "
-            "offset is left to apply; the numbers are taken as they are. Give the offset: 0, or -1000.",
-            stacklevel=3,
-        )
-    return images
-
-
-def _image(item: Any, offset: float | None, unknown: list[str]) -> Image:
-    """The image of an item, whose name joins the list where nothing says what its digital numbers are."""
-    assets: dict[str, Any] = {}
-    for key, asset in item.assets.items():
-        name = _band_name(key, asset)
-        if name is not None and (name not in assets or (_own(name, key) and not _own(name, assets[name][0]))):
-            assets[name] = key, asset
-    bands = [name for name in assets if name not in MASKS]
-    if not bands:
-        raise SpinetError(
-            f"The STAC item {item.id} has no bands of Sentinel-2. Its assets: {', '.join(item.assets) or 'none'}."
-        )
-    layers = {}
-    for name in bands:
-        asset = assets[name][1]
-        found = (None, offset) if offset is not None else scaling(item.properties, asset.to_dict(), item.id)
-        if found is None and item.id not in unknown:
-            unknown.append(item.id)
-        gain, shift = found or (None, 0.0)
-        layers[name] = Layer(_href(asset, item.id), 1, gain, shift)
-    finest = min(bands, key=lambda name: (PIXEL_SIZES[name], name))
-    time = item.datetime or item.common_metadata.start_datetime
-    if time is None:
-        raise SpinetError(f"The STAC item {item.id} has no date.")
-    cloud = item.properties.get("eo:cloud_cover")
-    return Image(
-        name=item.id,
-        time=np.datetime64(time.replace(tzinfo=None), "ms"),
-        placement=_placement(item, assets[finest][1], layers[finest].href),
-        bands=layers,
-        masks={name: Layer(_href(assets[name][1], item.id)) for name in MASKS if name in assets},
-        cloud=None if cloud is None else float(cloud) / 100,
-    )
-
-
-def _band_name(key: str, asset: Any) -> str | None:
-    """The band of an asset, by its key, else by the name of its only band."""
-    if name := band_of(key):
-        return name
-    bands: list[dict] = asset.extra_fields.get("eo:bands") or asset.extra_fields.get("bands") or []
-    if len(bands) != 1 or key.endswith("-jp2"):  # Earth Search has each band twice
-        return None
-    return band_of(str(bands[0].get("name", "")))
-
-
-def _own(name: str, key: str) -> bool:
-    """Whether a key such as B05_20m says that the asset has the band's own resolution."""
-    return key.endswith(f"{PIXEL_SIZES.get(name, 20)}m")
-
-
-def _href(asset: Any, name: str) -> str:
-    """Path or address of an asset."""
-    href = asset.get_absolute_href() or asset.href
-    if urlsplit(href).scheme == "file":
-        return url2pathname(urlsplit(href).path)
-    if not href:
-        raise SpinetError(f"An asset of the STAC item {name} has no address.")
-    return href
-
-
-def _placement(item: Any, asset: Any, href: str) -> Placement:
-    """By the projection extension where the item has it, else by the file's head."""
-    fields = {**item.properties, **asset.extra_fields}
-    code = fields.get("proj:code") or (f"EPSG:{fields['proj:epsg']}" if fields.get("proj:epsg") else None)
-    shape, transform = fields.get("proj:shape"), fields.get("proj:transform")
-    if not (code and shape and transform):
-        with open_raster(href) as source:
-            return read_placement(source, href)
-    height, width = map(int, shape)
-    crs = CRS.from_user_input(code)
-    return checked_placement(Placement(crs, Affine(*map(float, transform[:6])), width, height), href)
 
 
 def _items_at(address: str) -> list:

@@ -5,12 +5,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from spinet_tf.bands import QUANTIFICATION
+from spinet_tf.data.raster import open_raster
 
 # From this processing baseline on, products have an offset.
 # https://sentiwiki.copernicus.eu/web/s2-processing
 FIRST_BASELINE_WITH_OFFSET = 4.0
 OFFSET = -1000.0
+
+# Side of the overview in which numbers below 1000 are counted, and the part of it that proves an applied offset: dark
+# water and shadows have a few without it.
+_OVERVIEW = 256
+_DARK = 0.1
 
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 _BASELINE = ("s2:processing_baseline", "sentinel:processing_baseline", "processing:version")
@@ -27,8 +35,8 @@ def scaling(properties: Mapping[str, Any], asset: Mapping[str, Any], name: str) 
     3. the processing baseline, of the properties or in the product's name: -1000 from 04.00 on, 0 before. Planetary
        Computer, for one, gives nothing else.
 
-    The flag is known to be false, in items of 2022 and 2025, where the offset has been applied nevertheless. Metadata
-    cannot show that; `open_scene(..., offset=0)` corrects it.
+    The flag is known to be false, in items of 2022 and 2025, where the offset has been applied nevertheless; see
+    `denies_offset` and `shows_applied_offset`.
 
     Args:
         properties: of the item.
@@ -59,6 +67,27 @@ def scaling(properties: Mapping[str, Any], asset: Mapping[str, Any], name: str) 
     if baseline is None:
         return None if gain is None else (gain, 0.0)
     return gain, OFFSET if baseline >= FIRST_BASELINE_WITH_OFFSET else 0.0
+
+
+def denies_offset(properties: Mapping[str, Any]) -> bool:
+    """Whether the flag says that the offset has not been applied, which is wrong at times."""
+    return any(properties.get(flag) in (False, "false", "False") for flag in _APPLIED)
+
+
+def shows_applied_offset(href: str) -> bool:
+    """Whether a band's numbers show that its offset has been applied, whatever metadata say.
+
+    Before that, a number below 1000 is reflectance below 0, which few pixels of the visible bands have; after it, most
+    vegetation and water has such numbers. A bright desert has none either way, so false proves nothing.
+
+    Args:
+        href: of a visible band, of which an overview is read.
+    """
+    with open_raster(href) as source:
+        sides = min(source.height, _OVERVIEW), min(source.width, _OVERVIEW)
+        values = source.read(1, out_shape=sides)
+    data = values[values != 0]
+    return bool(data.size and np.mean(data < -OFFSET) > _DARK)
 
 
 def announced(asset: Mapping[str, Any]) -> tuple[float | None, float | None]:
