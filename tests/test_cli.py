@@ -59,12 +59,12 @@ def test_predict_hands_its_options_on(scene, model, tmp_path, monkeypatch):
 
     def predict(images, num_frames):
         seen.setdefault("shape", images.shape)
-        return np.zeros((1, 4 * images.shape[2], 4 * images.shape[3], 1), np.float32)
+        return np.zeros((len(images), 4 * images.shape[2], 4 * images.shape[3], 1), np.float32)
 
     monkeypatch.setattr("spinet_tf.inference.engine.KerasEngine.predict", lambda self, *inputs: predict(*inputs))
     options = ["--frames", "clearest", "--count", "2", "--tile", "6", "--overlap", "2"]
     assert cli.main(["predict", str(scene), "--model", str(model), "-o", str(tmp_path / "map.tif"), *options]) == 0
-    assert seen["shape"] == (1, 2, 6, 6, 12)
+    assert seen["shape"][1:] == (2, 6, 6, 12)
 
 
 def test_predict_replaces_a_map_only_when_told(scene, model, tmp_path, capsys, monkeypatch):

@@ -109,7 +109,7 @@ class Scorer:
         return result, scene_pictures(seen, probability, self.shown_at, ndvi_map, self.name)
 
     def _probability(self, seen: xr.Dataset, count: int) -> np.ndarray:
-        return predict_scene(self.engine, seen, "clearest", count)["probability"].to_numpy()
+        return predict_scene(self.engine, seen, frames="clearest", count=count)["probability"].to_numpy()
 
     def _ndvi_map(self, seen: xr.Dataset, count: int, baseline: NDVIThresholds) -> np.ndarray:
         fewer = seen.isel(time=choose_frames(clear_fraction(seen), "clearest", count))

@@ -1,47 +1,102 @@
 """A scene into a map."""
 
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 import xarray as xr
 
-from spinet_tf.data.scene import clear_fraction, select_bands
+from spinet_tf.data.scene import select_bands
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.assembly import assemble
 from spinet_tf.inference.engine import Engine, as_engine
 from spinet_tf.inference.grid import Grid
-from spinet_tf.inference.tiles import predict_tiles
-from spinet_tf.tiling.frames import Method, choose_frames
+from spinet_tf.inference.groups import TileGroup, fitting_side, group_tiles
+from spinet_tf.inference.parts import PartMemory, Parts
+from spinet_tf.inference.plan import make_plan
+from spinet_tf.inference.recipe import Recipe, make_tiling
+from spinet_tf.inference.restart import kept_parts, parts_folder
+from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
+from spinet_tf.inference.running import Outcome, run_here
+from spinet_tf.inference.windows import UnreadableError, require_clear_ground
+from spinet_tf.progress import progress_bar
+from spinet_tf.tiling import TILE, FrameChoice, Method
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def predict_scene(
-    model: keras.Model | Engine,
+    model: keras.Model | Engine | str | os.PathLike,
     scene: xr.Dataset,
+    output: str | os.PathLike | None = None,
+    *,
     frames: Method = "all",
     count: int = 20,
     max_cloud: float = 0.25,
-    tile: int = 64,
-    overlap: int = 8,
+    tile: int = TILE,
+    overlap: int | None = None,
+    seam_free: bool | int = False,
+    uncertainty: bool = False,
+    valid_frames: bool = False,
+    threshold: float | None = None,
+    dtype: str = "float32",
+    batch: int | None = None,
+    dask: "str | Client | None" = None,
+    overwrite: bool = False,
 ) -> xr.Dataset:
-    """Map the probability of cultivated land over a whole scene.
+    """Map the probability of cultivated land over a scene of any size.
+
+    The scene is read, computed and written by blocks of about 512 x 512 pixels, so memory does not grow with it. The
+    blocks do not change the map. With `output`, finished ones are kept beside it until all are: after a failure, an
+    interruption or a kill the same call goes on from there.
 
     Args:
-        model: a Keras model such as `SPInet`, or any engine with `predict`, `band_names` and `scale`.
+        model: a Keras model such as `SPInet`, any engine with `predict`, `band_names` and `scale`, or what
+            `open_engine` opens: a file, a preset's name, an address.
         scene: as `open_scene` gives it; its bands are matched to the model's by name.
-        frames: which frames the model sees: "all" with at most `max_cloud` of cloud, or the `count` "clearest".
+        output: the GeoTIFF to write; without it the map is returned in memory. The other layers are written beside it,
+            map_uncertainty.tif beside map.tif for example.
+        frames: which frames the model sees of each tile: "all" with at most `max_cloud` of cloud in the tile, or its
+            `count` "clearest".
         count: how many frames "clearest" keeps.
-        max_cloud: the greatest part of a frame without clear ground that "all" accepts.
-        tile: side of the tiles that the model sees, in pixels of the scene.
-        overlap: the least overlap of neighbouring tiles, over which they are blended.
+        max_cloud: the greatest part of a tile without clear ground that "all" accepts.
+        tile: the greatest side of the tiles that the model sees, in pixels of the scene.
+        overlap: the least overlap of neighbouring tiles, over which they are blended; a quarter of a tile when None.
+        seam_free: instead of tiles, the model sees windows at fixed places of the CRS, 32 pixels wide or as many as
+            given here, the patches it was trained on. Then the map at a place is the same whatever the area around
+            it, at four times the cost.
+        uncertainty: whether the binary entropy of the probability is a layer too: 0 sure, 1 undecided.
+        valid_frames: whether the number of frames is a layer too, of those that the model saw, that show clear ground;
+            on the scene's own grid.
+        threshold: if given, the class is a layer too: 1 where the probability exceeds it, 0 elsewhere, 255 no data.
+        dtype: of the probability and the uncertainty in files: "float32", or "uint8" for steps of 1 / 254.
+        batch: how many tiles the model sees at once; as many as a training step of the paper when None.
+        dask: the address of a dask scheduler, or a client of one: workers compute blocks, this process writes.
+        overwrite: whether existing files may be replaced.
 
     Returns:
         `probability` (y, x) float32 on a grid `scale` times finer, with the scene's CRS and exact coordinates (none
-        where the scene has none); NaN where no chosen frame holds data. The attribute `frames` lists the frames used.
+        where the scene has none); NaN where no chosen frame holds data. Where asked for, `uncertainty` (y, x) float32,
+        `class` (y, x) uint8 and `valid_frames` (y_scene, x_scene) uint16. With `output` they are read from the files
+        when needed. Attributes: `name` of the scene, `engine`, `frames` (the numbers of all frames used), `dates`
+        (theirs), `frames_per_tile` (least and most), `tiles`, `tile` (height and width), `blocks`, `resumed` (how many
+        blocks an earlier run had finished), `files`.
 
     Raises:
-        SpinetError: if the scene lacks a band of the model, has no valid frame, or the model does not name its bands.
+        SpinetError: if the scene lacks a band of the model or has no valid frame, the model does not name its bands,
+            an option is out of range, parts of the scene cannot be read, or the output cannot be written.
 
     Example:
-        predict_scene(keras.models.load_model("best.keras"), open_scene("eopatch-902")).probability.plot()
+        predict_scene("best.keras", open_scene("eopatch-902"), "map.tif", threshold=0.5)
     """
+    paths = map_paths(output, uncertainty, valid_frames, threshold) if output is not None else {}
+    _require_free(paths.values(), output, overwrite)
+    choice = FrameChoice(frames, count, max_cloud)
     engine = as_engine(model)
     if engine.band_names is None:
         raise SpinetError(
@@ -49,16 +104,96 @@ def predict_scene(
             'SPInet(bands=("B02", "B03", ...)).'
         )
     scene = select_bands(scene, engine.band_names)
-    chosen = choose_frames(clear_fraction(scene), method=frames, count=count, max_cloud=max_cloud)
-    images = scene["bands"].isel(time=chosen).transpose("time", "y", "x", "band").to_numpy()
-    probability = predict_tiles(engine.predict, images[None], engine.scale, tile, overlap)[0, :, :, 0]
-    # The network answers everywhere; where it was shown nothing, the answer means nothing.
-    nodata = np.all(images == 0, axis=(0, 3)).repeat(engine.scale, axis=0).repeat(engine.scale, axis=1)
-    probability[nodata] = np.nan
+    tiling = make_tiling(Grid.of_scene(scene), engine.scale, tile, overlap, seam_free)
+    recipe = Recipe(tiling, choice, batch)
+    side = fitting_side(scene.sizes["time"], scene.sizes["band"])
+    groups = group_tiles(tiling, side)
+    require_clear_ground(scene, groups)
 
-    attributes = {"long_name": "probability of cultivated land", "units": "1"}
-    result = xr.Dataset(
-        {"probability": (("y", "x"), probability, attributes)},
-        attrs={"name": scene.attrs.get("name", "scene"), "frames": chosen.tolist()},
-    )
-    return Grid.of_scene(scene, engine.scale).locate(result)
+    keeping: AbstractContextManager[Parts] = nullcontext(PartMemory())
+    if output is not None:
+        keeping = kept_parts(Path(output), make_plan(model, engine, scene, recipe, side))
+    with keeping as parts:
+        resumed = len(parts.finished())
+        _compute(scene, groups, recipe, model, engine, dask, parts)
+        facts = {
+            "name": scene.attrs.get("name", "scene"),
+            "engine": str(model) if isinstance(model, str | os.PathLike) else type(engine).__name__,
+            **_frames_used(scene, parts),
+            "tiles": len(tiling.tiles),
+            "tile": [tiling.rows.size, tiling.columns.size],
+            "blocks": len(groups),
+            "resumed": resumed,
+        }
+        layers = ["probability", *["uncertainty"] * uncertainty, *["frames"] * valid_frames]
+        blocks = assemble(parts, groups, tiling, layers)
+        grid = Grid.of_scene(scene, engine.scale)
+        if output is None:
+            return map_in_memory(blocks, grid, engine.scale, layers, threshold).assign_attrs(facts)
+        return map_on_disk(blocks, grid, engine.scale, paths, threshold, dtype, facts)
+
+
+def _require_free(paths: Iterable[Path], output: str | os.PathLike | None, overwrite: bool) -> None:
+    for path in paths:
+        # What an earlier run began, it was allowed to write.
+        if path.exists() and not overwrite and not parts_folder(Path(output or path)).is_dir():
+            raise SpinetError(f"{path} exists already. Choose another output or pass --overwrite.")
+
+
+def _compute(
+    scene: xr.Dataset,
+    groups: Sequence[TileGroup],
+    recipe: Recipe,
+    model: keras.Model | Engine | str | os.PathLike,
+    engine: Engine,
+    dask: "str | Client | None",
+    parts: Parts,
+) -> None:
+    """Compute and keep the parts that are not finished yet."""
+    finished = parts.finished()
+    todo = [group for group in groups if group.name not in finished]
+    total = sum(len(group.tiles) for group in groups)
+    done = total - sum(len(group.tiles) for group in todo)
+    with progress_bar("Predicting tiles", total, done) as advance:
+        if dask is None or not todo:
+            unreadable = _keep(run_here(scene, todo, recipe, engine, advance), parts)
+        else:
+            from spinet_tf.inference.cluster import connected, run_on
+
+            sent = os.fspath(model) if isinstance(model, os.PathLike) else model
+            with connected(dask) as client:
+                unreadable = _keep(run_on(client, scene, todo, recipe, sent, advance), parts)
+    if unreadable:
+        raise SpinetError(
+            f"Cannot read {scene.attrs.get('name', 'the scene')} at {unreadable[0]} "
+            f"{len(unreadable)} of {len(groups)} blocks failed so; the same command tries only these again, if it "
+            "writes to a file."
+        )
+
+
+def _keep(outcomes: Iterable[Outcome], parts: Parts) -> list[UnreadableError]:
+    unreadable = []
+    for group, outcome in outcomes:
+        if isinstance(outcome, UnreadableError):
+            unreadable.append(outcome)
+        else:
+            parts.save(group.name, outcome)
+    return unreadable
+
+
+def _frames_used(scene: xr.Dataset, parts: Parts) -> dict[str, Any]:
+    used = np.zeros(scene.sizes["time"], bool)
+    lengths: set[int] = set()
+    for frames in parts.frames():
+        used |= frames.any(axis=0)
+        lengths.update(np.unique(frames.sum(axis=1)).tolist())
+    # Tiles without data were shown to nobody.
+    lengths.discard(0)
+    numbers = np.flatnonzero(used)
+    # Without dates, frames have their numbers only.
+    dates = [str(date)[:10] for date in scene["time"].values[numbers]] if "time" in scene.coords else []
+    return {
+        "frames": numbers.tolist(),
+        "dates": dates,
+        "frames_per_tile": [min(lengths, default=0), max(lengths, default=0)],
+    }

@@ -7,9 +7,10 @@ from .errors import SpinetError
 from .frames import FrameChoice, Method, choose_frames
 from .mosaic import Mosaic
 from .requests import TileRequest, cut_request, frames_to_read, tile_frames
-from .tiles import WINDOW, Axis, Tile, Tiling
+from .tiles import TILE, WINDOW, Axis, Tile, Tiling
 
 __all__ = [
+    "TILE",
     "WINDOW",
     "Axis",
     "FrameChoice",

@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import SpinetError
 
+TILE = 64
 # Side of the windows of the seam-free mode: the patches of Valsesia & Magli, IGARSS 2022.
 WINDOW = 32
 
@@ -122,7 +123,7 @@ class Tiling:
     scale: int
 
     @classmethod
-    def spread(cls, height: int, width: int, scale: int, tile: int = 64, overlap: int = 16) -> "Tiling":
+    def spread(cls, height: int, width: int, scale: int, tile: int = TILE, overlap: int | None = None) -> "Tiling":
         """Tiles of at most `tile` pixels a side that share `overlap` pixels or more with each neighbour.
 
         Args:
@@ -130,12 +131,14 @@ class Tiling:
             width: of the scene in pixels.
             scale: how many times finer the network's answer is.
             tile: the greatest side of a tile; a scene no longer than that is not divided along that axis.
-            overlap: the least overlap of neighbours, over which they are blended; a scene's edges are reflected by half
-                of it.
+            overlap: the least overlap of neighbours, over which they are blended, a quarter of a tile when None; a
+                scene's edges are reflected by half of it.
 
         Raises:
             SpinetError: if the tile does not exceed the overlap.
         """
+        if overlap is None:
+            overlap = tile // 4
         if not 0 <= overlap < tile:
             raise SpinetError(
                 f"Expected a tile size above the overlap, and an overlap of 0 or more. Received: tile {tile}, "

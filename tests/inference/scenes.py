@@ -49,5 +49,20 @@ class MeanEngine:
 
     def predict(self, images, num_frames):
         self.asked.append((images, num_frames))
-        means = images.mean(axis=(1, 4), dtype=np.float64).astype(np.float32) / np.float32(10000)
-        return means.repeat(self.scale, axis=1).repeat(self.scale, axis=2)[..., None]
+        return self._repeated(real_means(images, num_frames))
+
+    def _repeated(self, means):
+        return means.astype(np.float32).repeat(self.scale, axis=1).repeat(self.scale, axis=2)[..., None]
+
+
+class TileMeanEngine(MeanEngine):
+    """Each pixel's mean times the mean of its tile: what a network answers that looks at the whole of its input."""
+
+    def predict(self, images, num_frames):
+        means = real_means(images, num_frames)
+        return self._repeated(means * means.mean(axis=(1, 2), keepdims=True))
+
+
+def real_means(images, num_frames):
+    """Reflectance (batch, y, x), the mean over bands and over the frames that are not padding."""
+    return np.stack([image[:count].mean(axis=(0, 3)) for image, count in zip(images, num_frames, strict=True)]) / 10000

@@ -98,7 +98,7 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
         curve = row["curve"]
         assert curve["frames"] == [count for count in (1, 2, 3, 5) if count < len(frames)] + [len(frames)]
         for count, mcc, ndvi in zip(curve["frames"], curve["model"], curve["ndvi"], strict=True):
-            few = spinet_tf.predict_scene(engine, scene, "clearest", count)
+            few = spinet_tf.predict_scene(engine, scene, frames="clearest", count=count)
             few_map = few["probability"].values > 0.5
             assert mcc == pytest.approx(matthews_corrcoef(scene["label"].values[known], few_map[known]), abs=1e-4)
             if count < len(frames):

@@ -1,0 +1,126 @@
+"""Parts of a map: what each group of tiles adds to it, in memory or in files that outlive the process."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from spinet_tf.errors import SpinetError
+from spinet_tf.files import replacing
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a group of tiles adds to the map over the pixels that it covers.
+
+    Attributes:
+        total: int32 (scale * height, scale * width), see `spinet_tf.tiling.Mosaic`; where groups overlap, their totals
+            are added.
+        counts: int16 (height, width), see there; where groups overlap, the greatest counts.
+        frames: bool (tiles, time), which frames of the scene each tile was shown.
+    """
+
+    total: np.ndarray
+    counts: np.ndarray
+    frames: np.ndarray
+
+
+class Parts(Protocol):
+    """Where parts are kept, each under the name of its group."""
+
+    def finished(self) -> set[str]:
+        """The names of the parts that are here."""
+
+    def save(self, name: str, part: Part) -> None:
+        """Keep a part."""
+
+    def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        """A rectangle of a part's total and counts; rows and columns count the scene's pixels from the part's first."""
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """The `frames` of all parts."""
+
+
+class PartMemory:
+    """Parts in memory."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Part] = {}
+
+    def finished(self) -> set[str]:
+        return set(self._parts)
+
+    def save(self, name: str, part: Part) -> None:
+        self._parts[name] = part
+
+    def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        part = self._parts[name]
+        return part.total[_fine(rows, scale), _fine(columns, scale)], part.counts[rows, columns]
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return (part.frames for part in self._parts.values())
+
+
+class PartFolder:
+    """Parts in a folder, one file each, which comes into being whole or not at all.
+
+    Args:
+        folder: it exists.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def finished(self) -> set[str]:
+        return {path.stem for path in self.folder.glob("*.h5")}
+
+    def save(self, name: str, part: Part) -> None:
+        # Through memory: HDF5 cannot be trusted to let go of a file that it failed to write.
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
+            # With checksums, as a disk may lie for days before the rest is computed.
+            options = {"chunks": True, "compression": "lzf", "shuffle": True, "fletcher32": True}
+            file.create_dataset("total", data=part.total, **options)
+            file.create_dataset("counts", data=part.counts, **options)
+            file.create_dataset("frames", data=part.frames, **options)
+        path = self._path(name)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content.getbuffer())
+        except OSError as error:
+            raise SpinetError(
+                f"Cannot write {path}: {error.strerror or error}. Make room for it; then the same command goes on "
+                "from the parts that are finished."
+            ) from error
+
+    def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._open(name) as file:
+            return file["total"][_fine(rows, scale), _fine(columns, scale)], file["counts"][rows, columns]
+
+    def frames(self) -> Iterator[np.ndarray]:
+        for name in self.finished():
+            with self._open(name) as file:
+                frames = file["frames"][:]
+            yield frames
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[h5py.File]:
+        path = self._path(name)
+        try:
+            with h5py.File(path) as file:
+                yield file
+        except (OSError, KeyError) as error:
+            path.unlink(missing_ok=True)
+            raise SpinetError(f"{path} was damaged: {error}. It is removed; run the same command again.") from error
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.h5"
+
+
+def _fine(pixels: slice, scale: int) -> slice:
+    return slice(scale * pixels.start, scale * pixels.stop)

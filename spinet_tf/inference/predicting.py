@@ -1,0 +1,82 @@
+"""What the network says about one group of tiles."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import Engine
+from spinet_tf.inference.groups import TileGroup
+from spinet_tf.inference.parts import Part
+from spinet_tf.inference.recipe import Recipe
+from spinet_tf.inference.windows import Window
+from spinet_tf.tiling import Mosaic, TileRequest, cut_request, tile_frames
+
+# Pixels of all frames that the network sees at once if nobody says otherwise: as many as in a batch that trains the
+# paper's network, 8 patches of 20 frames of 32 x 32 pixels.
+AT_ONCE = 8 * 20 * 32 * 32
+
+
+def predict_group(
+    window: Window,
+    recipe: Recipe,
+    group: TileGroup,
+    engine: Engine,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Part:
+    """Show a group's tiles to the network, and blend its answers.
+
+    Args:
+        window: what the group shows of the scene.
+        recipe: how the map is made.
+        group: the tiles.
+        engine: the network.
+        advance: told how many more tiles are done.
+
+    Returns:
+        The group's part of the map.
+
+    Raises:
+        SpinetError: if the engine refuses a tile, or its answer is none.
+    """
+    tiling = recipe.tiling
+    mosaic = Mosaic(tiling, group.rows.inside, group.columns.inside)
+    used = np.zeros((len(group.tiles), window.dates), bool)
+    images, valid, origin = window.images, window.valid, window.origin
+    lengths = np.array([len(tile_frames(images, valid, tiling, tile, recipe.choice, origin)) for tile in group.tiles])
+    # Tiles that no frame holds data for are not shown to the network, and stay without data.
+    advance(np.count_nonzero(lengths == 0))
+    for numbers in _batches(lengths, tiling.rows.size * tiling.columns.size, recipe.batch):
+        tiles = [group.tiles[number] for number in numbers]
+        requests = [cut_request(images, valid, tiling, tile, recipe.choice, origin) for tile in tiles]
+        for number, tile, request, answer in zip(numbers, tiles, requests, _answers(engine, requests), strict=True):
+            mosaic.add(tile, answer, request.counts)
+            used[number, window.frames[request.frames]] = True
+        advance(len(tiles))
+    return Part(mosaic.total, mosaic.counts, used)
+
+
+def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np.ndarray]:
+    """Numbers of tiles to be seen together: those with similar numbers of frames, so that few are padding."""
+    numbers = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
+    while numbers.size:
+        size = batch or max(1, AT_ONCE // (pixels * lengths[numbers[0]]))
+        yield numbers[:size]
+        numbers = numbers[size:]
+
+
+def _answers(engine: Engine, requests: list[TileRequest]) -> np.ndarray:
+    num_frames = np.array([len(request.images) for request in requests], np.int32)
+    images = np.zeros((len(requests), num_frames.max(), *requests[0].images.shape[1:]), np.uint16)
+    for sample, request in zip(images, requests, strict=True):
+        sample[: len(request.images)] = request.images
+    try:
+        answers = engine.predict(images, num_frames)
+    except SpinetError:
+        raise
+    # What engines of other packages raise, which do not know this one's error.
+    except ValueError as error:
+        raise SpinetError(str(error)) from error
+    if len(answers) != len(requests):
+        raise SpinetError(f"Expected answers to {len(requests)} tiles from the model. Received: {len(answers)}.")
+    return answers
