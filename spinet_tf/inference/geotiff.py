@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import rasterio
 import xarray as xr
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import DatasetWriter
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.shutil import copy
 from rasterio.windows import Window
 
@@ -150,6 +150,22 @@ def write_cog(image: xr.DataArray | xr.Dataset, path: str | os.PathLike, overwri
         image = image["probability"]
     block = Block(0, 0, {"probability": image.to_numpy()})
     return write_cogs([block], Grid.of_scene(image), {"probability": path}, overwrite=overwrite)["probability"]
+
+
+@contextmanager
+def open_map(path: str | os.PathLike) -> Iterator[DatasetReader]:
+    """Open a map that was written, without a warning where it has no position; it holds little memory.
+
+    Raises:
+        SpinetError: if it cannot be opened or, while it is open, read.
+    """
+    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, driver="GTiff") as file:
+                yield file
+        except RasterioError as error:
+            raise SpinetError(f"Cannot read {path} as a GeoTIFF: {error}") from error
 
 
 def _layer(name: str, dtype: str) -> Layer:

@@ -2,21 +2,24 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyogrio
 import pyproj
-import rasterio
 import shapely
+from pyproj.exceptions import ProjError
 from rasterio.io import DatasetReader
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import CACHE, CLASSES
+from spinet_tf.inference.geotiff import CLASSES, open_map
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.outlines import trace
 
+DRIVERS = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 HECTARE = 10_000
 # Lambert's cylindrical projection of the ellipsoid keeps every area.
 EQUAL_AREA = pyproj.CRS("EPSG:6933")
@@ -64,10 +67,11 @@ def write_polygons(
     Reference: https://doi.org/10.1179/000870493786962263 (Visvalingam and Whyatt, 1993)
     """
     write = _writer(path)
-    with replacing(path, overwrite) as temporary, rasterio.Env(GDAL_CACHEMAX=CACHE):
-        with rasterio.open(class_path) as raster, rasterio.open(probability_path) as probability:
-            _check(raster, probability)
-            grid = Grid.of_raster(raster)
+    if min_area < 0 or simplify < 0:
+        raise SpinetError(f"Expected numbers of 0 or more. Received: min_area {min_area}, simplify {simplify}")
+    with replacing(path, overwrite) as temporary:
+        with open_map(class_path) as raster, open_map(probability_path) as probability:
+            grid = _common_grid(raster, probability)
             area = _area_of_pixels(grid)
             # Well below the exact limit, which needs the place of each.
             regions = trace(raster, probability, classes, 0.9 * min_area / area(_corners(grid)).max())
@@ -95,10 +99,8 @@ def write_polygons(
 
 def _writer(path: str | os.PathLike) -> Callable[[geopandas.GeoDataFrame, Path], None]:
     suffix = Path(path).suffix.lower()
-    if suffix in (".gpkg", ".fgb"):
-        driver = {".gpkg": "GPKG", ".fgb": "FlatGeobuf"}[suffix]
-        # Said explicitly, for the case that there are no polygons.
-        return lambda table, target: table.to_file(target, driver=driver, engine="pyogrio", geometry_type="Polygon")
+    if suffix in DRIVERS:
+        return partial(_write_features, driver=DRIVERS[suffix])
     if suffix in (".parquet", ".geoparquet"):
         return lambda table, target: table.to_parquet(target, index=False, write_covering_bbox=True)
     raise SpinetError(
@@ -107,28 +109,41 @@ def _writer(path: str | os.PathLike) -> Callable[[geopandas.GeoDataFrame, Path],
     )
 
 
-def _check(raster: DatasetReader, probability: DatasetReader) -> None:
-    if raster.crs is None:
-        raise SpinetError(
-            f"Polygons have an area only on the ground, and {raster.name} has no CRS. Expected a map made from a scene "
-            "with a CRS."
-        )
+def _write_features(table: geopandas.GeoDataFrame, target: Path, driver: str) -> None:
+    # Said explicitly, for the case that there are no polygons.
+    table.to_file(target, driver=driver, engine="pyogrio", geometry_type="Polygon")
+    # On a full disk the end of a file can be lost unreported.
+    numbers, _ = pyogrio.read_bounds(target)
+    if len(numbers) != len(table):
+        raise OSError(f"{len(numbers)} of {len(table)} polygons come back")
+
+
+def _common_grid(raster: DatasetReader, probability: DatasetReader) -> Grid:
     grids = [Grid.of_raster(file) for file in (raster, probability)]
     if grids[0] != grids[1]:
         raise SpinetError(
             f"Expected class and probability on one grid. Received: {raster.name} with {raster.shape} pixels from "
             f"{raster.bounds[:2]}, {probability.name} with {probability.shape} from {probability.bounds[:2]}."
         )
+    return grids[0]
 
 
 def _area_of_pixels(grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
     """A function from polygons in pixels to the hectares that a pixel has at each one's centre."""
-    crs = pyproj.CRS(grid.crs.to_wkt())
-    if crs.is_projected and _keeps_areas(crs, grid):
-        unit = crs.axis_info[0].unit_conversion_factor
-        constant = abs(grid.transform.determinant) * unit**2 / HECTARE
-        return lambda polygons: np.full(len(polygons), constant)
-    transformer = pyproj.Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+    if grid.crs is None or grid.transform is None:
+        raise SpinetError(
+            "Expected a map with a CRS: polygons have an area only on the ground. This one has none, because the scene "
+            "has none."
+        )
+    try:
+        crs = pyproj.CRS(grid.crs.to_wkt())
+        if crs.is_projected and _keeps_areas(crs, grid):
+            unit = crs.axis_info[0].unit_conversion_factor
+            constant = abs(grid.transform.determinant) * unit**2 / HECTARE
+            return lambda polygons: np.full(len(polygons), constant)
+        transformer = pyproj.Transformer.from_crs(crs, EQUAL_AREA, always_xy=True)
+    except ProjError as error:
+        raise SpinetError(f"Expected a CRS on Earth. Received: {grid.crs}. PROJ says: {error}") from error
 
     def area(polygons: np.ndarray) -> np.ndarray:
         x, y = shapely.get_coordinates(shapely.centroid(polygons)).T

@@ -5,6 +5,7 @@ import io
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +25,7 @@ from spinet_tf.inference.view.layers import read_levels
 from spinet_tf.inference.view.place import describe_place
 
 COLOURS = "viridis"
-NO_DATA_LOOK = {"facecolor": "white", "edgecolor": "0.6", "hatch": "////"}
+NO_DATA_LOOK: dict[str, Any] = {"facecolor": "white", "edgecolor": "0.6", "hatch": "////"}
 DPI = 150
 # In inches: the longer side of a map, what a very narrow one is widened to, and the space around.
 LONGER, SHORTER = 6.0, 2.4

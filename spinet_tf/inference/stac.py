@@ -2,27 +2,22 @@
 
 import json
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pystac
-import rasterio
 import shapely
 from pystac import MediaType, RelType
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from rasterio.io import DatasetReader
 from rasterio.warp import transform_geom
 from shapely.geometry.base import BaseGeometry
 
 from spinet_tf._version import __version__
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import CLASSES, COLOURS
+from spinet_tf.inference.geotiff import CLASSES, COLOURS, open_map
 from spinet_tf.inference.grid import Grid
 
 EXTENSIONS = {
@@ -121,7 +116,7 @@ def _item(paths: Mapping[str, str | os.PathLike], folder: Path, dates: Iterable[
     )
 
 
-def _span(dates: Iterable[Any]) -> dict[str, datetime | None]:
+def _span(dates: Iterable[Any]) -> dict[str, Any]:
     times = np.sort(np.array([np.datetime64(date, "s") for date in dates], "datetime64[s]"))
     if not times.size:
         return {"datetime": datetime.now(UTC)}
@@ -145,7 +140,7 @@ def _asset(name: str, file: str | os.PathLike, folder: Path) -> pystac.Asset:
 
 
 def _raster_fields(name: str, path: Path) -> dict[str, Any]:
-    with _opened(path) as file:
+    with open_map(path) as file:
         grid = Grid.of_raster(file)
         band: dict[str, Any] = {"name": name, "description": file.descriptions[0], "data_type": file.dtypes[0]}
         if file.nodata is not None:
@@ -175,7 +170,7 @@ def _raster_fields(name: str, path: Path) -> dict[str, Any]:
 
 def _footprint(path: str | os.PathLike) -> BaseGeometry | None:
     """The ground that a raster covers, in longitude and latitude; two parts where it lies across the antimeridian."""
-    with _opened(path) as file:
+    with open_map(path) as file:
         grid = Grid.of_raster(file)
     if grid.crs is None or grid.transform is None:
         return None
@@ -195,19 +190,6 @@ def _bounds(footprint: BaseGeometry) -> list[float]:
             max(part.bounds[2] for part in footprint.geoms if part.bounds[2] < 0),
         )
     return [west, south, east, north]
-
-
-@contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[DatasetReader]:
-    with warnings.catch_warnings():
-        # Maps of scenes without position have items too.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            file = rasterio.open(path)
-        except RasterioIOError as error:
-            raise SpinetError(f"Cannot read {path} as a GeoTIFF: {error}") from error
-        with file:
-            yield file
 
 
 def _address(target: str | os.PathLike, folder: Path) -> str:
