@@ -9,9 +9,10 @@ import numpy as np
 
 from spinet_client import calls
 from spinet_client.attempts import Readiness
-from spinet_client.base import BaseClient
+from spinet_client.base import CLOSED, BaseClient
 from spinet_client.calls import Call, Description, Prediction, Signature, VersionStatus
-from spinet_client.scene import MapOptions, Progress, SceneMap, ahead
+from spinet_client.errors import ServingError
+from spinet_client.scene import MapOptions, Progress, SceneMap
 from spinet_client.tiling import Tile, TileRequest
 
 Answer = TypeVar("Answer")
@@ -54,7 +55,7 @@ class AsyncClient(BaseClient):
             call = calls.status(self.model)
             while True:
                 try:
-                    found = call.read(await self._send(call, server, readiness.remaining))
+                    found = await self._try(call, server, readiness.remaining)
                 except grpc.RpcError as error:
                     found = error
                 pause = readiness.after(found)
@@ -72,7 +73,7 @@ class AsyncClient(BaseClient):
         **options: Unpack[MapOptions],
     ) -> np.ndarray:
         """See `Client.predict_scene`; `progress` is called in the event loop."""
-        scene = SceneMap(images, valid, (await self.describe()).scale, progress, **options)
+        scene = SceneMap(images, valid, (await self.describe()).scale, concurrency, progress, **options)
 
         async def ask(tile: Tile) -> tuple[Tile, TileRequest | None, Prediction | None]:
             request = await asyncio.to_thread(scene.cut, tile)
@@ -87,7 +88,7 @@ class AsyncClient(BaseClient):
 
         async with self._for_scene() as client:
             try:
-                for task in ahead(start, scene.tiles, concurrency):
+                for task in scene.ahead(start):
                     scene.add(*await task)
                     under_way.remove(task)
             finally:
@@ -103,10 +104,20 @@ class AsyncClient(BaseClient):
         attempts = self._attempts()
         while True:
             try:
-                return call.read(await self._send(call, attempts.server, attempts.remaining))
+                return await self._try(call, attempts.server, attempts.remaining)
             except grpc.RpcError as error:
                 pause = attempts.after(error)
             await asyncio.sleep(pause)
+
+    async def _try(self, call: Call[Answer], server: str, timeout: float) -> Answer:
+        try:
+            return call.read(await self._send(call, server, timeout))
+        except asyncio.CancelledError as error:
+            # What a closed channel had still to do ends like this too; a task that was cancelled has to stay so.
+            task = asyncio.current_task()
+            if self._closed.is_set() and task is not None and not task.cancelling():
+                raise ServingError(CLOSED) from error
+            raise
 
     async def close(self) -> None:
         """Close the connections; requests under way fail."""

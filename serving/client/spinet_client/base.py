@@ -12,6 +12,8 @@ from spinet_client.calls import Call, Model
 from spinet_client.channels import OPTIONS, TLS, require_addresses, require_private
 from spinet_client.errors import ServingError
 
+CLOSED = "The client was closed. Make another."
+
 
 class BaseClient:
     """Channels to the servers; subclasses send requests through them, and document the arguments."""
@@ -71,7 +73,7 @@ class BaseClient:
     def _send(self, call: Call, server: str, timeout: float) -> Any:
         """One try: the response, or what stands for it on an asynchronous channel."""
         if self._closed.is_set():
-            raise ServingError("The client was closed. Make another.")
+            raise ServingError(CLOSED)
         method = call.method
         send = self._channels[server].unary_unary(
             method.path, method.request.SerializeToString, method.response.FromString

@@ -11,7 +11,7 @@ from spinet_client import calls
 from spinet_client.attempts import Readiness
 from spinet_client.base import BaseClient
 from spinet_client.calls import Call, Description, Prediction, Signature, VersionStatus
-from spinet_client.scene import MapOptions, Progress, SceneMap, ahead
+from spinet_client.scene import MapOptions, Progress, SceneMap
 from spinet_client.tiling import Tile, TileRequest
 
 Answer = TypeVar("Answer")
@@ -144,7 +144,7 @@ class Client(BaseClient):
         Example:
             client.predict_scene(images, valid, frames="clearest", count=9, progress=lambda done, total: print(done))
         """
-        scene = SceneMap(images, valid, self.scale, progress, **options)
+        scene = SceneMap(images, valid, self.scale, concurrency, progress, **options)
 
         def ask(tile: Tile) -> tuple[Tile, TileRequest | None, Prediction | None]:
             request = scene.cut(tile)
@@ -152,7 +152,7 @@ class Client(BaseClient):
 
         # Left in this order: a closed client ends what the threads wait for.
         with ThreadPoolExecutor(concurrency) as pool, self._for_scene() as client:
-            for answer in ahead(lambda tile: pool.submit(ask, tile), scene.tiles, concurrency):
+            for answer in scene.ahead(lambda tile: pool.submit(ask, tile)):
                 scene.add(*answer.result())
         return scene.finish()
 

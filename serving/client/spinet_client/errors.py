@@ -45,6 +45,8 @@ def explain(error: grpc.RpcError, servers: Sequence[str], timeout: float) -> Ser
         f"allow more time and retries. It says: {said}",
         grpc.StatusCode.DEADLINE_EXCEEDED: f"The server at {last} gave no answer within {timeout:g} s. Allow more "
         "time, or send smaller tiles.",
+        grpc.StatusCode.CANCELLED: f"The request to {last} was cancelled, by closing the client or by the server: "
+        f"{said}",
         grpc.StatusCode.UNAUTHENTICATED: f"The server at {last} admits no request without its token. It says: {said}",
         grpc.StatusCode.UNIMPLEMENTED: f"Expected TensorFlow Serving's gRPC services at {last}. Another server answers "
         f"there: {said}",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -34,6 +34,7 @@ class SceneMap:
         images: (time, height, width, bands) uint16, digital numbers.
         valid: (time, height, width) bool; None where pixels count as clear wherever they hold data.
         scale: how many times finer the answers are.
+        concurrency: how many tiles are worked on at once, at most.
         progress: called after each tile with how many are done, and how many there are.
         frames: and all that follow, as in `MapOptions`.
 
@@ -50,7 +51,8 @@ class SceneMap:
         images: np.ndarray,
         valid: np.ndarray | None,
         scale: int,
-        progress: Progress | None = None,
+        concurrency: int,
+        progress: Progress | None,
         *,
         frames: Method = "all",
         count: int = 20,
@@ -71,6 +73,8 @@ class SceneMap:
                 f"Expected valid as bool of shape {images.shape[:3]}, as images have. Received: {valid.dtype} of shape "
                 f"{valid.shape}."
             )
+        if concurrency < 1:
+            raise ServingError(f"Expected a concurrency of 1 or more. Received: {concurrency}.")
         height, width = images.shape[1:3]
         if seam_free:
             self._tiling = Tiling.anchored(height, width, scale, WINDOW, origin)
@@ -80,10 +84,25 @@ class SceneMap:
         self._valid = valid
         self._choice = FrameChoice(frames, count, max_cloud)
         self._mosaic = Mosaic(self._tiling)
+        self._concurrency = concurrency
         self._progress = progress
         self._done = 0
         self._versions: set[int] = set()
         self.tiles: list[Tile] = self._tiling.tiles
+
+    def ahead(self, start: Callable[[Tile], Started]) -> Iterator[Started]:
+        """Start work on tiles ahead of their turn, and yield what was started in their order.
+
+        Args:
+            start: starts the work on one tile, and returns what is to be waited for.
+        """
+        started: deque[Started] = deque()
+        for tile in self.tiles:
+            if len(started) == self._concurrency:
+                # Waited for before the next one starts.
+                yield started.popleft()
+            started.append(start(tile))
+        yield from started
 
     def cut(self, tile: Tile) -> TileRequest | None:
         """What the network is asked about a tile; None where there is no data."""
@@ -107,24 +126,3 @@ class SceneMap:
                 stacklevel=3,
             )
         return self._mosaic.probability()
-
-
-def ahead(start: Callable[[Tile], Started], tiles: Iterable[Tile], concurrency: int) -> Iterator[Started]:
-    """Start work on tiles ahead of their turn, and yield what was started in their order.
-
-    Args:
-        start: starts the work on one tile, and returns what is to be waited for.
-        tiles: in order.
-        concurrency: how many are started and not yet yielded, at most, with the one that was yielded last.
-
-    Raises:
-        ServingError: if `concurrency` is less than 1.
-    """
-    if concurrency < 1:
-        raise ServingError(f"Expected a concurrency of 1 or more. Received: {concurrency}.")
-    started: deque[Started] = deque()
-    for tile in tiles:
-        if len(started) == concurrency:
-            yield started.popleft()
-        started.append(start(tile))
-    yield from started

@@ -1,66 +1,89 @@
-"""A server that speaks the protocol by the official classes, answers in NumPy, and fails on request."""
+"""A server that answers in NumPy and fails on request; a program too, so that it can be killed.
 
+It is made of the client's own messages, which other tests compare with the official ones, and starts at once.
+"""
+
+import sys
 import threading
 from concurrent import futures
 
 import grpc
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-
-from tests.inference.scenes import MeanEngine
+from spinet_client.messages import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, message_class
+from spinet_client.tensors import fill_tensor, read_tensor
 
 BANDS = ("B02", "B04", "B08")
 SCALE = 2
-OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.so_reuseport", 0),
-)
-State = get_model_status_pb2.ModelVersionStatus
+VERSION = 7
+AVAILABLE = {"version": VERSION, "state": "AVAILABLE"}
 
 
-class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """One model, "spinet", version 7.
+class MeanEngine:
+    """Answers with the mean reflectance of the real frames and all bands, each pixel repeated."""
+
+    band_names = BANDS
+    scale = SCALE
+
+    def predict(self, images, num_frames):
+        real = np.arange(images.shape[1]) < np.asarray(num_frames)[:, None]
+        total = (images.sum(axis=4, dtype=np.int64) * real[:, :, None, None]).sum(axis=1)
+        count = (num_frames * np.int64(images.shape[4] * 10000))[:, None, None]
+        means = (total / count).astype(np.float32)
+        return means.repeat(SCALE, axis=1).repeat(SCALE, axis=2)[..., None]
+
+
+class FakeServer:
+    """Offers one model, "spinet".
+
+    Args:
+        port: 0 for any that is free.
+        credentials: of an encrypted connection.
+        options: of gRPC.
 
     Attributes:
-        failures: (code, details) with which the next requests fail.
-        requests: those that came, failed ones too.
-        metadata: of those requests.
-        most: the greatest number of requests that were answered at once.
-        hold: requests wait for it before they are answered.
-        states: of each version, one list per question; the last one stays.
-        version: the one that says it answers.
+        address: "host:port".
+        failures: (code, details) with which the next requests fail, one each; None for one that does not.
+        requests: all that came, those that failed too.
+        metadata: what came with them.
+        arrived: notified of each.
+        hold: requests for probabilities wait for it before they are answered.
+        most: the greatest number of requests that were there at once.
+        states: of each version; a list for each time that is asked, of which the last one stays.
+        signatures: the bytes of a SignatureDefMap.
+        versions: that say they answer, one for each request; the last one stays.
     """
 
     def __init__(self, port=0, credentials=None, options=()):
-        self.engine = MeanEngine(BANDS, SCALE)
-        self.failures = []
-        self.requests = []
-        self.metadata = []
-        self.most = self._now = 0
-        self._lock = threading.Lock()
+        self.failures, self.requests, self.metadata = [], [], []
+        self.arrived = threading.Condition()
         self.hold = threading.Event()
         self.hold.set()
-        self.states = [[State(version=7, state=State.AVAILABLE)]]
-        self.version = 7
-        self._server = grpc.server(futures.ThreadPoolExecutor(8), options=(*OPTIONS, *options))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(self, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(self, self._server)
-        address = f"127.0.0.1:{port}"
+        self.most = self._present = 0
+        self.states = [[AVAILABLE]]
+        self.versions = [VERSION]
+        self.signatures = _signatures()
+        unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(8), options=[*(options or unlimited), ("grpc.so_reuseport", 0)]
+        )
+        handlers = {PREDICT: self._predict, GET_MODEL_METADATA: self._get_metadata, GET_MODEL_STATUS: self._get_status}
+        for method, answer in handlers.items():
+            _, service, name = method.path.split("/")
+            handler = grpc.unary_unary_rpc_method_handler(
+                self._admitting(answer), method.request.FromString, method.response.SerializeToString
+            )
+            self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: handler})])
         if credentials is None:
-            port = self._server.add_insecure_port(address)
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         else:
-            port = self._server.add_secure_port(address, credentials)
-        self.address = f"127.0.0.1:{port}"
-        self.port = port
+            self.port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
+        self.address = f"127.0.0.1:{self.port}"
         self._server.start()
+
+    def wait_for(self, count):
+        """Wait until that many requests came."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.requests) >= count, 30)
 
     def stop(self):
         self.hold.set()
@@ -72,52 +95,69 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer, model_se
     def __exit__(self, *exception):
         self.stop()
 
-    def Predict(self, request, context):  # noqa: N802
-        with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
-        try:
-            self._admit(request, context)
-            inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-            response = predict_pb2.PredictResponse()
-            response.model_spec.version.value = self.version
-            for name, value in self._answer(request.model_spec.signature_name, inputs).items():
-                response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
-            return response
-        finally:
-            with self._lock:
-                self._now -= 1
+    def _admitting(self, answer):
+        def admit(request, context):
+            with self.arrived:
+                self.requests.append(request)
+                self.metadata.append(dict(context.invocation_metadata()))
+                self._present += 1
+                self.most = max(self.most, self._present)
+                failure = self.failures.pop(0) if self.failures else None
+                self.arrived.notify_all()
+            try:
+                if failure:
+                    context.abort(*failure)
+                if answer == self._predict and "request" not in request.inputs:
+                    self.hold.wait(30)
+                return answer(request)
+            finally:
+                with self.arrived:
+                    self._present -= 1
 
-    def GetModelMetadata(self, request, context):  # noqa: N802
-        self._admit(request, context)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        signature = signatures.signature_def["serving_default"]
-        signature.inputs["images"].dtype = tf.uint16.as_datatype_enum
-        signature.inputs["images"].tensor_shape.CopyFrom(tf.TensorShape([None] * 4 + [3]).as_proto())
-        signature.outputs["probabilities"].dtype = tf.float32.as_datatype_enum
-        signature.outputs["probabilities"].tensor_shape.CopyFrom(tf.TensorShape(None).as_proto())
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        response.metadata["signature_def"].Pack(signatures)
+        return admit
+
+    def _predict(self, request):
+        response = PREDICT.response()
+        response.model_spec.version.value = _next(self.versions)
+        inputs = {name: read_tensor(proto) for name, proto in request.inputs.items()}
+        for name, value in self.outputs(request.model_spec.signature_name, inputs).items():
+            fill_tensor(response.outputs[name], value)
         return response
 
-    def GetModelStatus(self, request, context):  # noqa: N802
-        self._admit(request, context)
-        states = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return get_model_status_pb2.GetModelStatusResponse(model_version_status=states)
-
-    def _admit(self, request, context):
-        with self._lock:
-            self.requests.append(request)
-            self.metadata.append(dict(context.invocation_metadata()))
-            failure = self.failures.pop(0) if self.failures else None
-        if failure:
-            context.abort(*failure)
-        self.hold.wait(30)
-
-    def _answer(self, signature, inputs):
+    def outputs(self, signature, inputs):
         if signature == "describe":
-            return {"bands": np.array([BANDS], object), "scale": np.full(1, SCALE, np.int32)}
-        probabilities = self.engine.predict(inputs["images"], inputs["num_frames"])
+            names = np.array([[name.encode() for name in BANDS]], object)
+            return {"bands": names, "scale": np.full(1, SCALE, np.int32)}
+        probabilities = MeanEngine().predict(**inputs)
         if signature == "uint8":
             probabilities = np.rint(254 * probabilities).astype(np.uint8)
         return {"probabilities": probabilities}
+
+    def _get_metadata(self, request):
+        response = GET_MODEL_METADATA.response()
+        response.metadata["signature_def"].value = self.signatures
+        return response
+
+    def _get_status(self, request):
+        return GET_MODEL_STATUS.response(model_version_status=_next(self.states))
+
+
+def _signatures():
+    signatures = message_class("tensorflow.serving.SignatureDefMap")()
+    signature = signatures.signature_def["serving_default"]
+    signature.inputs["images"].dtype = 17
+    for size in (-1, -1, -1, -1, 3):
+        signature.inputs["images"].tensor_shape.dim.add(size=size)
+    signature.outputs["probabilities"].dtype = 1
+    signature.outputs["probabilities"].tensor_shape.unknown_rank = True
+    return signatures.SerializeToString()
+
+
+def _next(values):
+    return values.pop(0) if len(values) > 1 else values[0]
+
+
+if __name__ == "__main__":
+    server = FakeServer(int(sys.argv[1]))
+    print(server.port, flush=True)
+    sys.stdin.read()
