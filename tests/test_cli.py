@@ -1,5 +1,6 @@
 """The command line writes what it says, and nothing when it fails."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,15 +42,21 @@ def fails(capsys, *argv):
 
 def test_predict_writes_the_map_of_the_library(scene, model, tmp_path, capsys):
     output = tmp_path / "maps" / "map.tif"
-    assert cli.main(["predict", str(scene), "--model", str(model), "-o", str(output), "--tile", "10"]) == 0
-    expected = predict_scene(load_model(model), make_scene(height=13, width=11), tile=10)
+    assert (
+        cli.main(["predict", str(scene), "--model", str(model), "-o", str(output), "--tile", "10", "--overlap", "4"])
+        == 0
+    )
+    expected = predict_scene(load_model(model), make_scene(height=13, width=11), tile=10, overlap=4)
     with rasterio.open(output) as file:
         np.testing.assert_allclose(file.read(1), expected["probability"], rtol=0, atol=1e-6)
         assert file.transform == expected.rio.transform()
         assert file.crs == expected.rio.crs
     printed = capsys.readouterr().out
-    assert "Scene field: 13 x 11 pixels, 4 dates" in printed
-    assert "Used 3 dates, 2019-03-01 to 2019-03-31" in printed
+    assert "Scene field: 13 x 11 pixels, 4 dates, 2019-03-01 to 2019-03-31" in printed
+    assert f"Model {model}" in printed
+    assert "Used 3 dates, 2019-03-01 to 2019-03-31; 3 to 3 in each tile" in printed
+    height, width = expected.attrs["tile"]
+    assert f"Tiles: {expected.attrs['tiles']} of {height} x {width} pixels, in 1 blocks\n" in printed
     assert f"Wrote {output}: 52 x 44 pixels" in printed
     assert list(output.parent.iterdir()) == [output]
 
@@ -105,17 +112,69 @@ def test_predict_names_a_missing_band_and_a_scene_without_valid_frame(model, tmp
     cloudy["valid"][:] = False
     cloudy.to_netcdf(tmp_path / "cloudy.nc", engine="h5netcdf")
     assert "valid" in fails(capsys, "predict", tmp_path / "cloudy.nc", "--model", model, "-o", output)
-    assert list(output.parent.iterdir()) == []
+    assert not output.parent.exists()
 
 
-def test_interrupting_leaves_nothing(scene, model, tmp_path, capsys, monkeypatch):
+def test_interrupting_leaves_no_map(scene, model, tmp_path, capsys, monkeypatch):
     def interrupt(self, images, num_frames):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("spinet_tf.inference.engine.KerasEngine.predict", interrupt)
     assert cli.main(["predict", str(scene), "--model", str(model), "-o", str(tmp_path / "map.tif")]) == 130
     assert "interrupted" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_predict_writes_whatever_is_asked_for(scene, model, tmp_path, capsys):
+    argv = ["predict", scene, "--model", model, "-o", tmp_path / "map.tif", "--uncertainty", "--valid-frames"]
+    argv += ["--polygons", tmp_path / "fields.gpkg", "--min-area", "0", "--quicklook", tmp_path / "map.png"]
+    argv += ["--stac-item", tmp_path / "map.json", "--dtype", "uint8", "--seam-free", "8"]
+    assert cli.main([str(arg) for arg in argv]) == 0
+    printed = capsys.readouterr().out
+    names = ["map.tif", "map_uncertainty.tif", "map_frames.tif", "map_class.tif", "fields.gpkg", "map.png", "map.json"]
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+    for name in names:
+        assert f"Wrote {tmp_path / name}" in printed
+    with rasterio.open(tmp_path / "map.tif") as probability, rasterio.open(tmp_path / "map_class.tif") as classes:
+        assert probability.dtypes == classes.dtypes == ("uint8",)
+        # Without --threshold, polygons are those of one half.
+        steps = probability.read(1)
+        apart = steps != 127
+        np.testing.assert_array_equal((classes.read(1) == 1)[apart], (steps > 127)[apart])
+    item = json.loads((tmp_path / "map.json").read_text())
+    assert {asset["href"] for asset in item["assets"].values()} == {f"./{name}" for name in names[:-1]}
+    assert item["properties"]["start_datetime"].startswith("2019-03-01")
+    assert item["properties"]["end_datetime"].startswith("2019-03-31")
+
+
+@pytest.mark.parametrize("option", ["--polygons", "--quicklook", "--stac-item"])
+def test_predict_refuses_to_replace_a_further_output_before_the_work(scene, model, tmp_path, capsys, option):
+    (tmp_path / "mine").write_text("mine")
+    argv = ["predict", scene, "--model", model, "-o", tmp_path / "map.tif", option, tmp_path / "mine"]
+    assert "mine exists already" in fails(capsys, *argv)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_predict_takes_a_part_of_the_source(scene, model, tmp_path, capsys):
+    options = ["--dates", "2019-03-05/2019-03-25", "-o", str(tmp_path / "map.tif")]
+    assert cli.main(["predict", str(scene), "--model", str(model), *options]) == 0
+    assert "2 dates, 2019-03-11 to 2019-03-21" in capsys.readouterr().out
+    assert "no date" in fails(capsys, "info", scene, "--dates", "2020-03-05/2020-03-25").lower()
+
+
+# === view ===
+
+
+def test_view_writes_a_page_beside_the_map(scene, model, tmp_path, capsys):
+    output = tmp_path / "map.tif"
+    assert cli.main(["predict", str(scene), "--model", str(model), "-o", str(output)]) == 0
+    capsys.readouterr()
+    assert cli.main(["view", str(output), str(scene)]) == 0
+    assert capsys.readouterr().out == f"Wrote {tmp_path / 'map.html'}\n"
+    assert "field" in (tmp_path / "map.html").read_text()
+    assert "exists already" in fails(capsys, "view", output)
+    assert cli.main(["view", str(output), "-o", str(tmp_path / "other.html")]) == 0
+    assert "nowhere.tif" in fails(capsys, "view", tmp_path / "nowhere.tif")
 
 
 # === synthesize, info ===
@@ -182,7 +241,9 @@ def test_wrong_usage_is_reported_by_argparse(argv, capsys):
     assert "usage: spinet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["predict", "--help"], ["synthesize", "--help"], ["info", "--help"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["predict", "--help"], ["view", "--help"], ["synthesize", "--help"], ["info", "--help"]]
+)
 def test_help_shows_examples(argv, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(argv)

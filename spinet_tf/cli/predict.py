@@ -1,0 +1,175 @@
+"""spinet predict: a scene into a map."""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import xarray as xr
+
+from spinet_tf.cli.source import add_source_arguments, date, open_source, size
+from spinet_tf.errors import SpinetError
+
+SUMMARY = "map a scene with a model"
+EXAMPLES = """examples:
+  spinet predict scenes/eopatch-001 --model best.keras -o map.tif
+  spinet predict products/ --area field.geojson --dates 2019-03-01/2019-09-01 --model models/spinet -o map.tif \\
+      --threshold 0.5 --polygons fields.gpkg --quicklook map.png --uncertainty
+  spinet predict scene.nc --model grpc://127.0.0.1:8500/spinet -o map.tif --overwrite"""
+
+SOURCES = (
+    "an EOPatch, .nc, .zarr, folder of GeoTIFFs, .SAFE product or folder of them, STAC items in a .json file or a "
+    "folder, or the address of a STAC API"
+)
+MODELS = (
+    "a .keras file, a SavedModel's folder, an .onnx file, the preset tiny-simulated, or grpc://host:port/name of a "
+    "server"
+)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Map the probability of cultivated land over a scene of any size. Run again after an interruption, it goes on."""
+    from spinet_tf.inference import predict_scene
+    from spinet_tf.inference.results import map_paths
+
+    further = [Path(path) for path in (args.polygons, args.quicklook, args.stac_item) if path is not None]
+    _require_free(further, args.overwrite)
+    threshold = args.threshold
+    if threshold is None and args.polygons is not None:
+        threshold = 0.5
+    scene = open_source(args.scene, args)
+    print(
+        f"Scene {scene.attrs['name']}: {size(scene)}, {scene.sizes['time']} dates, {date(scene, 0)} to "
+        f"{date(scene, -1)}",
+        flush=True,
+    )
+    result = predict_scene(
+        args.model,
+        scene,
+        args.output,
+        frames=args.frames,
+        count=args.count,
+        max_cloud=args.max_cloud,
+        tile=args.tile,
+        overlap=args.overlap,
+        seam_free=args.seam_free,
+        uncertainty=args.uncertainty,
+        valid_frames=args.valid_frames,
+        threshold=threshold,
+        dtype=args.dtype,
+        batch=args.batch,
+        dask=args.dask,
+        overwrite=args.overwrite,
+    )
+    _print_facts(result, scene, args.model)
+    files = map_paths(args.output, args.uncertainty, args.valid_frames, threshold)
+    print(f"Wrote {args.output}: {size(result)}")
+    for name, path in files.items():
+        if name != "probability":
+            print(f"Wrote {path}")
+    _write_further(args, files, scene, result)
+
+
+def _write_further(args: argparse.Namespace, files: dict, scene: xr.Dataset, result: xr.Dataset) -> None:
+    """Polygons, picture and STAC item of a map that is written already."""
+    if args.polygons is not None:
+        from spinet_tf.inference.polygons import write_polygons
+
+        write_polygons(
+            files["class"],
+            files["probability"],
+            args.polygons,
+            min_area=args.min_area,
+            simplify=args.simplify,
+            overwrite=args.overwrite,
+        )
+        files["polygons"] = args.polygons
+        print(f"Wrote {args.polygons}")
+    if args.quicklook is not None:
+        from spinet_tf.inference.quicklook import write_quicklook
+
+        write_quicklook(files["probability"], args.quicklook, scene, overwrite=args.overwrite)
+        files["quicklook"] = args.quicklook
+        print(f"Wrote {args.quicklook}")
+    if args.stac_item is not None:
+        from spinet_tf.inference.stac import write_item
+
+        dates = scene["time"].values[result.attrs["frames"]] if "time" in scene.coords else ()
+        write_item(files, args.stac_item, dates=dates, overwrite=args.overwrite)
+        print(f"Wrote {args.stac_item}")
+
+
+def _print_facts(result: xr.Dataset, scene: xr.Dataset, model: str) -> None:
+    facts = result.attrs
+    frames, (fewest, most) = facts["frames"], facts["frames_per_tile"]
+    height, width = facts["tile"]
+    print(f"Model {model}")
+    print(
+        f"Used {len(frames)} dates, {date(scene, frames[0])} to {date(scene, frames[-1])}; "
+        f"{fewest} to {most} in each tile"
+    )
+    resumed = f", {facts['resumed']} of them kept from an earlier run" if facts["resumed"] else ""
+    print(f"Tiles: {facts['tiles']} of {height} x {width} pixels, in {facts['blocks']} blocks{resumed}")
+
+
+def _require_free(paths: Iterable[Path], overwrite: bool) -> None:
+    """Refuse before the work what would be refused after it."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise SpinetError(f"{path} exists already. Choose another output or pass --overwrite.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add = parser.add_argument
+    add("scene", help=SOURCES)
+    add("--model", required=True, help=MODELS)
+    add("-o", "--output", required=True, help="the GeoTIFF of probabilities; other layers are written beside it")
+    add("--overwrite", action="store_true", help="replace outputs that exist")
+    add_source_arguments(parser)
+
+    add = parser.add_argument_group("frames and tiles").add_argument
+    add(
+        "--frames",
+        choices=("all", "clearest"),
+        default="all",
+        help="of each tile: all frames that are clear enough, or only the clearest (default: %(default)s)",
+    )
+    add(
+        "--max-cloud",
+        type=float,
+        default=0.25,
+        metavar="FRACTION",
+        help="how much of a tile may not be clear, for `all` (default: %(default)s)",
+    )
+    add("--count", type=int, default=20, help="how many frames, for `clearest` (default: %(default)s)")
+    add("--tile", type=int, default=64, help="side of the tiles seen at once, in pixels (default: %(default)s)")
+    add("--overlap", type=int, default=16, help="pixels over which tiles are blended (default: %(default)s)")
+    add(
+        "--seam-free",
+        type=int,
+        nargs="?",
+        const=32,
+        default=False,
+        metavar="WINDOW",
+        help="see windows at fixed places instead, so that no answer depends on the tiling; four times the time "
+        "(default size: %(const)s)",
+    )
+    add("--batch", type=int, help="tiles seen at once (default: by their size)")
+    add("--dask", metavar="ADDRESS", help="a dask scheduler, whose workers compute: tcp://10.0.0.1:8786")
+
+    add = parser.add_argument_group("outputs besides the probability").add_argument
+    add("--dtype", choices=("float32", "uint8"), default="float32", help="of the files (default: %(default)s)")
+    add("--threshold", type=float, metavar="P", help="write the class too: cultivated where the probability exceeds P")
+    add("--uncertainty", action="store_true", help="write the entropy of the probability too, 0 sure, 1 undecided")
+    add("--valid-frames", action="store_true", help="write the number of clear frames of each scene pixel too")
+    add("--polygons", metavar="FILE", help="write the cultivated land as .gpkg, .fgb or .parquet (threshold 0.5)")
+    add("--min-area", type=float, default=0.1, metavar="HA", help="the smallest polygon (default: %(default)s ha)")
+    add(
+        "--simplify",
+        type=float,
+        default=1.5,
+        metavar="PIXELS",
+        help="what outlines are smoothed by, 0 for not at all (default: %(default)s)",
+    )
+    add("--quicklook", metavar="PNG", help="draw the map beside the clearest image")
+    add("--stac-item", metavar="JSON", help="write a STAC item of everything written")
