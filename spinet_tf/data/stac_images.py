@@ -20,7 +20,10 @@ from spinet_tf.errors import SpinetError
 _UNKNOWN = (
     "nothing says whether an offset is left to apply; the numbers are taken as they are. Give the offset: 0, or -1000."
 )
-_APPLIED = "the catalogue says that the offset has not been applied, and the numbers show that it has. It is not applied again."
+_APPLIED = (
+    "the catalogue says that the offset has not been applied, and the numbers show that it has. It is not applied "
+    "again."
+)
 
 
 def images_of(items: Iterable, offset: float | None = None) -> list[Image]:
