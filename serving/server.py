@@ -1,10 +1,10 @@
-"""A local server with TensorFlow Serving's gRPC interface, for machines without its binary.
+"""A local server with TensorFlow Serving's interfaces, for machines without its binary.
 
-python -m serving.server --model-dir models/spinet --port 8500
+python -m serving.server --model_base_path models/spinet --port 8500
 
-It serves the latest version in the folder by the services PredictionService (Predict, GetModelMetadata), ModelService
-(GetModelStatus) and grpc.health.v1.Health; error codes are TensorFlow Serving's. It listens on this machine only unless
-told otherwise, encrypts nothing and asks for no password.
+It speaks gRPC (PredictionService, ModelService, health, reflection) and, where asked to, HTTP with JSON and metrics for
+Prometheus. Flags, configuration files, batching, error codes and messages are TensorFlow Serving's. It listens on this
+machine only unless told otherwise.
 """
 
 # Before TensorFlow, whose start-up messages it silences.
@@ -12,187 +12,145 @@ import spinet_tf  # noqa: F401
 
 # isort: split
 import argparse
+import logging
 import os
 import signal
 import sys
 import threading
 from concurrent import futures
-from pathlib import Path
 
 import grpc
 import tensorflow as tf
-from google.protobuf.message import Message
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.session import SavedModelSession
-from serving.tensors import to_proto
+from serving.config import read_text_message, single_model
+from serving.metrics import Metrics
+from serving.models import Models
+from serving.options import Options, add_flags, models_of, options_of
+from serving.predictor import Predictor
+from serving.rest import RestApi, RestServer
+from serving.scheduling import Scheduler
+from serving.security import TokenInterceptor, credentials
+from serving.services import Services
+from serving.status import reason
+from serving.version import Host
 from spinet_tf.errors import SpinetError, reports_errors
 
-OPTIONS = (
-    # A scene's tile is larger than gRPC's limit of 4 MiB, in both directions.
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    # Otherwise a second server on the same port would start, and get every other request.
-    ("grpc.so_reuseport", 0),
-)
-CODES = {code.value[0]: code for code in grpc.StatusCode}
-GRACE = 5.0  # seconds that requests under way have to finish after a signal
+# Seconds that requests under way have to finish after a signal; Kubernetes waits for 30 before it kills.
+GRACE = 25.0
 
+# Threads for what is not Predict, and for refusing what is too much of it.
+SPARE_THREADS = 8
 
-class Servable:
-    """The latest version of a model, under the name that clients ask for.
+EPILOG = """examples:
+  python -m serving.server --model_base_path models/spinet
+  python -m serving.server --model_base_path models/spinet --port 0 --rest_api_port 8501
+  python -m serving.server --model_config_file models.config --allow_version_labels_for_unavailable_models
+  python -m serving.server --model_base_path models/spinet --enable_batching --batching_parameters_file batching.config
+"""
 
-    Args:
-        folder: holds a numbered folder per version, as `export.saved_model` writes it.
-        name: the model's name.
-
-    Raises:
-        SpinetError: if the folder holds no version.
-    """
-
-    def __init__(self, folder: str | os.PathLike, name: str):
-        folder = Path(folder)
-        versions = [int(path.parent.name) for path in folder.glob("*/saved_model.pb") if path.parent.name.isdecimal()]
-        if not versions:
-            raise SpinetError(
-                f"Expected a folder with numbered versions of a SavedModel, such as {folder / '1' / 'saved_model.pb'}. "
-                f"There is none. Write one: python -m export.saved_model MODEL.keras {folder}"
-            )
-        self.name = name
-        self.version = max(versions)
-        self.session = SavedModelSession(folder / str(self.version))
-
-    def admit(self, spec: model_pb2.ModelSpec) -> None:
-        """Raise NotFoundError unless `spec` asks for this model and version, or names no version."""
-        if spec.name != self.name or (spec.HasField("version") and spec.version.value != self.version):
-            asked = f"version {spec.version.value} of {spec.name}" if spec.HasField("version") else spec.name
-            raise tf.errors.NotFoundError(
-                None, None, f"Servable not found: {asked!r}. There is: version {self.version} of {self.name!r}."
-            )
-
-    def describe(self, spec: model_pb2.ModelSpec, signature_name: str = "") -> None:
-        """Fill in the model specification of an answer."""
-        spec.name = self.name
-        spec.version.value = self.version
-        spec.signature_name = signature_name
-
-
-class Services(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """The two services of TensorFlow Serving over one servable; methods have their names there."""
-
-    def __init__(self, servable: Servable):
-        self.servable = servable
-
-    def Predict(self, request, context):  # noqa: N802
-        return _answer(context, self._predict, request)
-
-    def GetModelMetadata(self, request, context):  # noqa: N802
-        return _answer(context, self._get_model_metadata, request)
-
-    def GetModelStatus(self, request, context):  # noqa: N802
-        return _answer(context, self._get_model_status, request)
-
-    def _predict(self, request):
-        self.servable.admit(request.model_spec)
-        inputs = {}
-        for name, proto in request.inputs.items():
-            try:
-                inputs[name] = tf.make_ndarray(proto)
-            except (TypeError, ValueError, KeyError) as error:
-                raise tf.errors.InvalidArgumentError(None, None, f"Cannot read the tensor {name}: {error}") from error
-        signature_name = request.model_spec.signature_name or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-        outputs = self.servable.session.run(inputs, signature_name, request.output_filter)
-        response = predict_pb2.PredictResponse()
-        self.servable.describe(response.model_spec, signature_name)
-        for name, value in outputs.items():
-            response.outputs[name].CopyFrom(to_proto(value))
-        return response
-
-    def _get_model_metadata(self, request):
-        self.servable.admit(request.model_spec)
-        if list(request.metadata_field) != ["signature_def"]:
-            raise tf.errors.InvalidArgumentError(
-                None, None, f"Expected metadata_field to be signature_def. Received: {list(request.metadata_field)}."
-            )
-        signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=self.servable.session.signatures)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
-        self.servable.describe(response.model_spec)
-        response.metadata["signature_def"].Pack(signatures)
-        return response
-
-    def _get_model_status(self, request):
-        self.servable.admit(request.model_spec)
-        status = get_model_status_pb2.ModelVersionStatus(
-            version=self.servable.version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        )
-        return get_model_status_pb2.GetModelStatusResponse(model_version_status=[status])
-
-
-def _answer(context: grpc.ServicerContext, method, request) -> Message:
-    """Return what `method` answers, or abort with the gRPC code of its TensorFlow error: their numbers are the same."""
-    try:
-        return method(request)
-    except tf.errors.OpError as error:
-        context.abort(CODES[error.error_code], _reason(error.message))
-
-
-def _reason(message: str) -> str:
-    """Keep what a client can act on, without the names of graph nodes; gRPC limits headers to 8 KiB."""
-    return message.removeprefix("Graph execution error:\n\n").split("\n\t [[")[0][:2000]
+logger = logging.getLogger(__name__)
 
 
 class Server:
-    """Serves one model until stopped.
+    """Serves models until stopped.
 
     Args:
-        model_dir: the servable's folder.
-        name: the model's name.
-        host: the address to listen on.
-        port: the port, 0 for any that is free.
+        models: the folder with the numbered versions of a model, or a configuration of several.
+        name: the model's name, where `models` is a folder.
+        **options: as in `Options`.
 
     Attributes:
-        address: "host:port", with the real port.
-        servable: what is served.
+        address: "host:port" of gRPC, with the real port.
+        rest_address: "host:port" of HTTP; None where there is none.
+        models: what is served.
+        metrics: what was counted.
 
     Raises:
-        SpinetError: if there is no model, or the port cannot be had.
+        SpinetError: if a model cannot be served, or a port cannot be had.
 
     Example:
         with Server("models/spinet", port=0) as server:
-            Client(server.address).predict(images)
+            channel = grpc.insecure_channel(server.address)
     """
 
-    def __init__(self, model_dir: str | os.PathLike, name: str = "spinet", host: str = "127.0.0.1", port: int = 8500):
-        self.servable = Servable(model_dir, name)
-        # TensorFlow spreads one request over all cores; a second waiting one keeps them busy.
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=4), options=OPTIONS)
-        services = Services(self.servable)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(services, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(services, self._server)
-        self._health = health.HealthServicer()
-        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+    def __init__(self, models: str | os.PathLike | ModelServerConfig, name: str = "spinet", **options):
+        self.options = Options(**options)
+        self.metrics = Metrics()
+        self._scheduler = Scheduler(self.options.threads)
+        host = Host(self._scheduler, self.options.batching, self.metrics, self.options.most_bytes, self.options.warmup)
+        self.models = Models(host, self.options.labels_of_unavailable)
+        self.rest_address: str | None = None
+        self._grpc: grpc.Server | None = None
+        self._rest: RestServer | None = None
         try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            self.servable.session.close()
-            raise SpinetError(f"Cannot listen on {host}:{port}. Choose another port, or 0 for any.") from error
-        self.address = f"{host}:{bound}"
-        self._server.start()
+            self.configure(models if isinstance(models, ModelServerConfig) else single_model(name, models))
+            self._listen()
+        except BaseException:
+            self.stop(grace=0.0)
+            raise
+        if self.options.poll > 0:
+            self.models.watch(self.options.poll)
 
-    def stop(self) -> None:
-        """Refuse new requests, let those under way finish, and release the port."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(GRACE).wait()
-        self.servable.session.close()
+    def configure(self, config: ModelServerConfig) -> None:
+        """Serve the models of `config`.
+
+        Raises:
+            SpinetError: if it is wrong, or a new model cannot be served.
+        """
+        try:
+            self.models.configure(config)
+        except tf.errors.OpError as error:
+            raise SpinetError(_advice(error)) from error
+
+    def _listen(self) -> None:
+        options = self.options
+        predictor = Predictor(self.models, options.grpc_max_threads, options.most_bytes)
+        threads = options.grpc_max_threads + SPARE_THREADS
+        self._grpc = grpc.server(
+            futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            interceptors=[TokenInterceptor(options.token)] if options.token else [],
+            options=list(options.channel.items()),
+            # Beyond, gRPC answers RESOURCE_EXHAUSTED by itself, and requests do not pile up.
+            maximum_concurrent_rpcs=threads,
+        )
+        self._services = Services(predictor, self.metrics)
+        self._services.add_to(self._grpc)
+        wanted = f"{options.host}:{options.port}"
+        try:
+            if options.ssl is None:
+                port = self._grpc.add_insecure_port(wanted)
+            else:
+                port = self._grpc.add_secure_port(wanted, credentials(options.ssl))
+        except RuntimeError as error:
+            raise SpinetError(f"Cannot listen on {wanted}. Choose another port, or 0 for any.") from error
+        self.address = f"{options.host}:{port}"
+        if options.rest_api_port is not None:
+            api = RestApi(predictor, self.metrics, options.metrics_path, options.rest_api_timeout)
+            self._rest = RestServer(
+                api,
+                options.host,
+                options.rest_api_port,
+                options.token,
+                options.rest_api_num_threads,
+                options.most_bytes,
+            )
+            self.rest_address = self._rest.address
+        self._grpc.start()
+
+    def stop(self, grace: float = GRACE) -> None:
+        """Refuse new requests, let those under way finish, and release the ports.
+
+        Args:
+            grace: seconds that they have.
+        """
+        if self._grpc is not None:
+            self._services.health.enter_graceful_shutdown()
+            self._grpc.stop(grace).wait()
+        if self._rest is not None:
+            self._rest.close()
+        self.models.close()
+        self._scheduler.close()
 
     def __enter__(self) -> "Server":
         return self
@@ -201,34 +159,63 @@ class Server:
         self.stop()
 
 
+def _advice(error: tf.errors.OpError) -> str:
+    if isinstance(error, tf.errors.FailedPreconditionError):
+        return f"{reason(error)}. Pass --allow_version_labels_for_unavailable_models."
+    if isinstance(error, tf.errors.UnknownError):
+        return (
+            f"{reason(error)}. Expected a folder with numbered versions of a SavedModel, such as DIR/1/saved_model.pb. "
+            "Write one: python -m export.saved_model MODEL.keras DIR"
+        )
+    return reason(error)
+
+
 @reports_errors
 def main(argv: list[str] | None = None) -> None:
     """Run the command with `argv`, by default the program's own arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
-        description="Serve a SavedModel over gRPC as TensorFlow Serving does, until Ctrl-C or SIGTERM.",
-        epilog="examples:\n"
-        "  python -m serving.server --model-dir models/spinet\n"
-        "  python -m serving.server --model-dir models/spinet --port 0     # any free port; it is printed",
+        description="Serve SavedModels as TensorFlow Serving does, until Ctrl-C or SIGTERM.",
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--model-dir", required=True, help="the folder with the numbered versions; the latest is served"
-    )
-    parser.add_argument("--name", default="spinet", help="the name that clients ask for (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8500, help="0 for any that is free (default: %(default)s)")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0 lets other machines in, unencrypted (default: %(default)s)"
-    )
+    add_flags(parser)
     args = parser.parse_args(argv)
-
+    options = options_of(args)
     stopped = threading.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stopped.set())
-    with Server(args.model_dir, args.name, args.host, args.port) as server:
-        print(f"serving {args.name} version {server.servable.version} on {server.address}", flush=True)
-        stopped.wait()
+
+    def stop(*_) -> None:
+        stopped.set()
+        # A second signal does not wait.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    with Server(models_of(args), **vars(options)) as server:
+        _announce(server)
+        polled = args.model_config_file and args.model_config_file_poll_wait_seconds > 0
+        while not stopped.wait(args.model_config_file_poll_wait_seconds if polled else None):
+            _reload(server, args.model_config_file)
     print("stopped", flush=True)
+
+
+def _announce(server: Server) -> None:
+    served = ", ".join(
+        f"{name} version {' '.join(map(str, server.models.available(name)))}" for name in server.models.names()
+    )
+    if server.rest_address is not None:
+        print(f"HTTP on {server.rest_address}", flush=True)
+    print(f"serving {served} on {server.address}", flush=True)
+
+
+def _reload(server: Server, path: str) -> None:
+    """Serve what the configuration file says by now; if it is wrong, go on as before."""
+    try:
+        server.configure(read_text_message(path, ModelServerConfig()))
+    except SpinetError as error:
+        logger.error("%s: %s", path, error)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,86 @@
 """The server as a program."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
-import numpy as np
 import pytest
-from spinet_client import Client, ServingError
 
 from serving.server import main
+from tests.serving.requests import offset, refusal, states, toy_request
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_server_says_where_it_listens_and_stops_cleanly(model_dir, number):
-    argv = [sys.executable, "-m", "serving.server", "--model-dir", model_dir, "--port", "0", "--name", "fields"]
+@contextmanager
+def running(*flags):
+    """A server process, and what it says when it is ready: (process, lines)."""
+    argv = [sys.executable, "-m", "serving.server", "--port", "0", *map(str, flags)]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         try:
-            *words, address = process.stdout.readline().split()
-            assert " ".join(words) == "serving fields version 2 on"
-            with Client(address, "fields") as client:
-                answer = client.predict(np.ones((1, 1, 2, 2, 12), np.uint16))
-                assert answer.shape == (1, 8, 8, 1)
-                process.send_signal(number)
-                assert process.wait(30) == 0
-                with pytest.raises(ServingError, match="No server answers"):
-                    client.predict(np.ones((1, 1, 2, 2, 12), np.uint16))
+            lines = [process.stdout.readline()]
+            while lines[-1] and not lines[-1].startswith("serving"):
+                lines.append(process.stdout.readline())
+            yield process, lines
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_server_says_where_it_listens_and_stops_cleanly(toys, connect, number):
+    with running("--model_base_path", toys(2), "--model_name=toy", "--rest_api_port=0") as (process, lines):
+        assert re.fullmatch(r"HTTP on 127\.0\.0\.1:\d+\n", lines[0])
+        *words, address = lines[1].split()
+        assert " ".join(words) == "serving toy version 2 on"
+        stub, _ = connect(address)
+        assert offset(stub) == 2
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert refusal(stub.Predict, toy_request())[0] == "UNAVAILABLE"
         assert process.stdout.read() == "stopped\n"
         assert process.stderr.read() == ""
 
 
-def test_server_without_a_model_fails_with_one_line(tmp_path, capsys):
+def test_configuration_files_are_read_and_polled(toys, tmp_path, connect, until):
+    config = tmp_path / "models.config"
+    text = 'model_config_list {{ config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }} }}'
+    config.write_text(text.format("toy", toys(1)))
+    flags = ["--model_config_file", config, "--model_config_file_poll_wait_seconds", "0.05"]
+    with running(*flags) as (process, lines):
+        assert lines[-1].startswith("serving toy version 1 on ")
+        stub, channel = connect(lines[-1].split()[-1])
+        config.write_text("nonsense")
+        assert "models.config: Expected a ModelServerConfig" in process.stderr.readline()
+        config.write_text(text.format("other", toys(3, name="other")))
+        until(lambda: states(channel, "other") == {3: "AVAILABLE"})
+        assert states(channel) == {1: "END"}
+        assert offset(stub, name="other") == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model-dir", "{}"], "error: 1 model(s) did not become available: {name: spinet, no numbered versions in "),
+        ([], "error: Expected --model_base_path"),
+        (["--model-dir", "{}", "--batching_parameters_file", "x"], "error: --batching_parameters_file is set without"),
+        (["--model-dir", "{}", "--grpc_channel_arguments", "a"], "error: Expected --grpc_channel_arguments as KEY=VAL"),
+        (["--model-dir", "{}", "--monitoring_config_file", "{}/no"], "error: Cannot read"),
+        (["--model-dir", "{}", "--token_file", "{}/no"], "error: Cannot read the token"),
+        (["--model-dir", "{}", "--grpc_max_threads", "0"], "error: Expected grpc_max_threads of 1 or more"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(tmp_path, capsys, flags, message):
     handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     try:
-        assert main(["--model-dir", str(tmp_path), "--port", "0"]) == 1
+        assert main([*(flag.replace("{}", str(tmp_path)) for flag in flags), "--port", "0"]) == 1
     finally:
         signal.signal(signal.SIGINT, handlers[0])
         signal.signal(signal.SIGTERM, handlers[1])
     error = capsys.readouterr().err
-    assert error.startswith("error: Expected a folder with numbered versions")
+    assert error.startswith(message)
     assert error.count("\n") == 1
