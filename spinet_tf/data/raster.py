@@ -188,9 +188,13 @@ def to_numbers(values: Any, gain: float | None, shift: Any, source: str) -> Any:
 
 def _read(href: str, numbers: list[int], window: Placement) -> np.ndarray:
     grid = window._asdict()
-    with open_raster(href) as source, WarpedVRT(source, resampling=Resampling.nearest, **grid) as warped:
+    # Told of no-data values, GDAL would change a pixel that has one in some bands only.
+    with (
+        open_raster(href) as source,
+        WarpedVRT(source, src_nodata=None, resampling=Resampling.nearest, **grid) as warped,
+    ):
         values = warped.read(numbers)
-        for band, nodata in zip(values, (warped.nodatavals[number - 1] for number in numbers), strict=True):
+        for band, nodata in zip(values, (source.nodatavals[number - 1] for number in numbers), strict=True):
             if nodata is not None:
                 band[band == nodata] = 0
     return values
