@@ -4,12 +4,15 @@ import base64
 import gzip
 import io
 import json
+import os
 import re
+import resource
 import shutil
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import xarray as xr
 from affine import Affine
 from PIL import Image
@@ -141,6 +144,11 @@ def test_images_lie_where_the_map_does(scene, tmp_path, monkeypatch):
     thinned = contents(tmp_path / "page.html")["images"]
     assert picture(thinned["frames"][0]).shape == (4, 4, 3)
     assert thinned["box"] == pytest.approx([-2, -2, 46, 46])
+    # Row 9 of the scene, the fifth here, is the middle one of the second three.
+    scene["bands"][:] = np.where(np.arange(21) == 9, 3000, 100)[:, None]
+    write_view(tmp_path / "map.tif", tmp_path / "page.html", scene, overwrite=True)
+    rows = picture(contents(tmp_path / "page.html")["images"]["frames"][0]).mean(axis=(1, 2))
+    np.testing.assert_allclose(rows, [0, 255, 0, 0], atol=8)
 
 
 def test_a_scene_without_the_bands_of_colour_is_grey(folder, scene, tmp_path):
@@ -165,6 +173,20 @@ def test_a_large_map_is_shown_from_its_overview(tmp_path, monkeypatch):
     assert "262 x 300 pixels of its overview" in data["notes"][0]
 
 
+def test_a_large_map_without_overviews_is_averaged(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "LONGEST_SIDE", 50)
+    write_view(folder / "map.tif", tmp_path / "page.html")
+    data = contents(tmp_path / "page.html")
+    probability = band(folder / "map.tif").reshape(42, 2, 34, 2).swapaxes(1, 2).reshape(42, 34, 4)
+    known = ~np.isnan(probability).all(axis=2)
+    np.testing.assert_array_equal(levels(data, "probability") == 255, ~known)
+    expected = np.rint(254 * np.nanmean(probability[known], axis=1))
+    assert np.abs(levels(data, "probability")[known] - expected).max() <= 1
+    cultivated = band(folder / "map_class.tif").reshape(42, 2, 34, 2).sum(axis=(1, 3), dtype=int)
+    np.testing.assert_array_equal(levels(data, "class")[cultivated == 3], 1)
+    np.testing.assert_array_equal(levels(data, "class")[cultivated == 1], 0)
+
+
 def test_a_map_without_georeference_counts_in_pixels(tmp_path):
     scene = make_scene(georeferenced=False)
     with pytest.warns(UserWarning, match="no CRS"):
@@ -178,19 +200,20 @@ def test_a_map_without_georeference_counts_in_pixels(tmp_path):
         write_view(tmp_path / "map.tif", tmp_path / "page.html", scene.isel(x=slice(9)), overwrite=True)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:4326", 'LOCAL_CS["field",UNIT["metre",1]]'])
-def test_other_systems_of_coordinates(crs, tmp_path):
-    transform = Affine(1e-4, 0, 179.995, 0, -1e-4, 60)
-    write_maps(tmp_path / "map.tif", Grid(20, 100, transform, rasterio.CRS.from_string(crs)), names=())
-    write_view(tmp_path / "map.tif", tmp_path / "page.html")
-    described = contents(tmp_path / "page.html")["map"]
-    if crs == "EPSG:4326":
-        # A degree of longitude is 55.8 km at 60 degrees north, one of latitude 111.4 km.
-        assert described["metres"] == pytest.approx([5.58, 11.14], abs=0.01)
-        longitudes = np.array(described["places"]["values"][0])
-        assert np.ptp(longitudes) == pytest.approx(0.01)  # the map reaches over the antimeridian
-    else:
-        assert (described["metres"], described["places"]) == (None, None)
+def test_other_systems_of_coordinates(tmp_path):
+    def describe(name, crs, transform):
+        write_maps(tmp_path / f"{name}.tif", Grid(20, 100, transform, rasterio.CRS.from_string(crs)), names=())
+        write_view(tmp_path / f"{name}.tif", tmp_path / f"{name}.html")
+        return contents(tmp_path / f"{name}.html")["map"]
+
+    # A degree of longitude is 55.8 km at 60 degrees north, one of latitude 111.4 km.
+    degrees = describe("degrees", "EPSG:4326", Affine(1e-4, 0, 30, 0, -1e-4, 60))
+    assert degrees["metres"] == pytest.approx([5.58, 11.14], abs=0.01)
+    # Over the antimeridian longitudes go on, so that they can be interpolated.
+    fiji = describe("fiji", "EPSG:32701", Affine(10, 0, 166021.4 - 500, 0, -10, 1e7))
+    assert fiji["places"]["values"][0][:17:8] == pytest.approx([179.9955, 180, 180.0045], abs=1e-4)
+    field = describe("field", 'LOCAL_CS["field",UNIT["metre",1]]', Affine(1, 0, 0, 0, -1, 0))
+    assert (field["metres"], field["places"]) == (None, None)
 
 
 def test_the_page_refers_to_nothing_outside(folder):
@@ -220,6 +243,9 @@ def test_what_is_no_map_is_refused(folder, tmp_path):
     percent = tmp_path / "percent.tif"
     with rasterio.open(percent, "w", **profile) as file:
         file.write(100 * values, 1)
+    # It would make GDAL read other files.
+    virtual = tmp_path / "virtual.tif"
+    rasterio.shutil.copy(folder / "map.tif", virtual, driver="VRT")
     rotated = tmp_path / "rotated.tif"
     with rasterio.open(rotated, "w", **{**profile, "transform": TRANSFORM @ Affine.rotation(10)}) as file:
         file.write(values, 1)
@@ -228,6 +254,7 @@ def test_what_is_no_map_is_refused(folder, tmp_path):
         (tmp_path, "There is no file"),
         (text, "Cannot read .*text.tif as a GeoTIFF"),
         (damaged, "Cannot read .*damaged.tif as a GeoTIFF"),
+        (virtual, "Cannot read .*virtual.tif as a GeoTIFF"),
         (two, "one band"),
         (percent, "numbers from 0 to 1"),
         (rotated, "rotated"),
@@ -273,3 +300,20 @@ def test_an_existing_page_is_kept_unless_overwritten(folder, tmp_path):
     assert page.read_text() == "mine"
     assert write_view(folder / "map.tif", page, overwrite=True) == page
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_nothing_is_left_when_the_disk_is_full(folder, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(SpinetError, match=r"Cannot write .*page\.html: File too large"):
+            write_view(folder / "map.tif", tmp_path / "page.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_no_text_is_shown_as_far_as_it_goes(folder, scene, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_view(folder / "map.tif", tmp_path / "page.html", scene.assign_attrs(name=name))
+    assert "<title>map.tif, caf?</title>" in (tmp_path / "page.html").read_text()

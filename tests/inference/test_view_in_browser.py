@@ -13,7 +13,7 @@ from selenium.webdriver import Keys
 
 from spinet_tf.inference.geotiff import COLOURS
 from spinet_tf.inference.grid import Grid
-from spinet_tf.inference.view import write_view
+from spinet_tf.inference.view import layers, write_view
 from tests.inference.browser import Page, chromium
 from tests.inference.scenes import CRS, TRANSFORM
 from tests.inference.view_maps import DATES, TINTS, make_tinted_scene, write_maps
@@ -72,7 +72,7 @@ def fitting_scale(page):
 
 
 def centre(page, row, column):
-    """Where the middle of a pixel lies on the screen where all of the map is shown."""
+    """Where the middle of a pixel lies on the screen where all of the map is shown; .3 more is beside the middle."""
     return fitting_scale(page) * np.array([column + 0.5 - WIDTH / 2, row + 0.5 - HEIGHT / 2])
 
 
@@ -84,7 +84,7 @@ def assert_position(page, expected):
 def test_the_cursor_reads_the_files_values_and_coordinates(page, folder):
     probability, classes, uncertainty = (band(folder / f"map{end}.tif") for end in ("", "_class", "_uncertainty"))
     for row, column in ((0, 0), (83, 67), (0, 67), (40, 30), (61, 3), (83, 0), (17, 50)):
-        place = page.point(*centre(page, row, column))
+        place = page.point(*centre(page, row + 0.3, column + 0.3))
         read = page.texts(*VALUES)
         # Half a level of 254, and half of the last digit.
         assert float(read[0]) == pytest.approx(probability[row, column], abs=0.5 / 254 + 0.0005)
@@ -99,6 +99,22 @@ def test_the_cursor_reads_the_files_values_and_coordinates(page, folder):
     for row, column in ((40, -2), (40, 69)):
         page.point(*centre(page, row, column))
         assert page.texts(*VALUES) == ["outside"] * 3
+
+
+def test_pixels_that_are_not_square_and_longitudes_of_both_signs(browser, tmp_path):
+    transform = Affine(2.5, 0, 166021.4 - 85, 0, -5, 1e7)
+    write_maps(tmp_path / "map.tif", Grid(HEIGHT, WIDTH, transform, rasterio.CRS.from_epsg(32701)), names=())
+    write_view(tmp_path / "map.tif", tmp_path / "page.html")
+    page = Page(browser, tmp_path / "page.html")
+    box = page.canvas.rect
+    scale = min(box["width"] / WIDTH, box["height"] / (2 * HEIGHT))
+    for column, down in ((3, -60), (64, 80)):
+        place = page.point((column - WIDTH / 2) * scale, down)
+        position = transform @ tuple(place / (scale, 2 * scale) + (WIDTH / 2, HEIGHT / 2))
+        np.testing.assert_allclose(page.numbers("value-position"), position, rtol=0, atol=0.0501)
+        lonlat = np.ravel(rasterio.warp.transform("EPSG:32701", "EPSG:4326", *np.array(position)[:, None]))
+        assert np.sign(lonlat[0]) == (1 if column == 3 else -1)
+        np.testing.assert_allclose(page.numbers("value-lonlat"), lonlat, rtol=0, atol=0.502e-6)
 
 
 def test_layers_are_blended_by_their_opacity(page, folder):
@@ -180,6 +196,19 @@ def test_the_map_moves_by_keys(page):
     assert not page.find("cross").is_displayed()
 
 
+def test_keys_of_the_browser_itself_are_left_alone(page):
+    def taken(**event):
+        event |= {"bubbles": True, "cancelable": True}
+        return not page.browser.execute_script(
+            "return canvas.dispatchEvent(new KeyboardEvent('keydown', arguments[0]))", event
+        )
+
+    assert taken(key="ArrowDown")
+    assert taken(key="+")
+    assert not taken(key="Tab")
+    assert not taken(key="+", ctrlKey=True)
+
+
 def test_two_fingers_zoom(page):
     scale = fitting_scale(page)
     page.touch("touchStart", (-50, 0), (50, 0))
@@ -193,9 +222,9 @@ def test_two_fingers_zoom(page):
 
 
 def test_everything_is_reached_by_the_keyboard(page):
-    layers = ("image", "probability", "class", "uncertainty")
+    names = ("image", "probability", "class", "uncertainty")
     expected = ["canvas", "zoom-in", "zoom-out", "zoom-fit", "frame"]
-    expected += [f"{kind}-{name}" for name in layers for kind in ("show", "opacity")]
+    expected += [f"{kind}-{name}" for name in names for kind in ("show", "opacity")]
     reached = []
     for _ in expected:
         page.keys(Keys.TAB)
@@ -231,14 +260,18 @@ def test_a_resized_window_shows_all_of_the_map_again(page, folder):
         page.browser.set_window_size(size["width"], size["height"])
 
 
-def test_names_are_shown_and_never_run(browser, folder, scene, tmp_path):
-    source = tmp_path / '"><b>.tif'
+def test_names_are_shown_and_never_run(browser, folder, scene, tmp_path, monkeypatch):
+    # What would make the rest of the page part of the data, and is a file's name on Linux.
+    source = tmp_path / '"><!--<script>.tif'
     shutil.copy(folder / "map.tif", source)
+    # The note about overviews carries the name too.
+    monkeypatch.setattr(layers, "LONGEST_SIDE", 50)
     write_view(source, tmp_path / "page.html", scene.assign_attrs(name=HOSTILE))
     page = Page(browser, tmp_path / "page.html")
-    assert browser.title == f'"><b>.tif, {HOSTILE}'
-    assert browser.find_element("tag name", "h1").text == f'"><b>.tif, {HOSTILE}'
-    assert not page.browser.find_elements("css selector", "img, b")
+    assert browser.title == f"{source.name}, {HOSTILE}"
+    assert browser.find_element("tag name", "h1").text == f"{source.name}, {HOSTILE}"
+    assert f"{source.name} has 68 x 84 pixels" in page.text("notes")
+    assert not page.browser.find_elements("css selector", "img")
     assert browser.execute_script("return typeof owned") == "undefined"
     assert browser.get_log("browser") == []
 

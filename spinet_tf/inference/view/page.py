@@ -65,7 +65,8 @@ def write_view(
     with replacing(output, overwrite) as temporary:
         page = _page(*_contents(map_path, scene, class_path, uncertainty_path, threshold, count))
         try:
-            temporary.write_text(page, encoding="utf-8")
+            # The name of a folder may hold bytes that are no text.
+            temporary.write_text(page, encoding="utf-8", errors="replace")
         except OSError as error:
             raise SpinetError(f"Cannot write {output}: {error.strerror or error}.") from error
     return Path(output)
@@ -74,7 +75,14 @@ def write_view(
 # === What it shows ===
 
 
-def _contents(map_path, scene, class_path, uncertainty_path, threshold, count) -> tuple[str, dict[str, Any]]:
+def _contents(
+    map_path: str | os.PathLike,
+    scene: xr.Dataset | None,
+    class_path: str | os.PathLike | None,
+    uncertainty_path: str | os.PathLike | None,
+    threshold: float,
+    count: int,
+) -> tuple[str, dict[str, Any]]:
     """The page's title and its data, for JSON."""
     probability, grid = read_levels(map_path)
     class_path = class_path or _sibling(map_path, "class")
@@ -139,20 +147,22 @@ def _on_grid(
     return values
 
 
-def _numbers(name, title, levels, colour_map, ticks, opacity: float = 0) -> dict[str, Any]:
+def _numbers(
+    name: str, title: str, levels: np.ndarray, colour_map: str, ticks: tuple[str, ...], opacity: float = 0
+) -> dict[str, Any]:
     colours = np.zeros((NO_DATA + 1, 4), np.uint8)
     colours[: LEVELS + 1] = matplotlib.colormaps[colour_map](np.linspace(0, 1, LEVELS + 1), bytes=True)
     return {**_layer(name, title, levels, colours, opacity), "ticks": ticks}
 
 
-def _classes(title, levels) -> dict[str, Any]:
+def _classes(title: str, levels: np.ndarray) -> dict[str, Any]:
     colours = np.zeros((NO_DATA + 1, 4), np.uint8)
     for value, colour in COLOURS.items():
         colours[value] = colour
     return {**_layer("class", title, levels, colours, 0), "classes": list(CLASSES.values())}
 
 
-def _layer(name, title, levels, colours, opacity) -> dict[str, Any]:
+def _layer(name: str, title: str, levels: np.ndarray, colours: np.ndarray, opacity: float) -> dict[str, Any]:
     """A layer of the page; one of opacity 0 is hidden at first."""
     arrays = {"levels": _packed(levels), "colours": _packed(colours)}
     return {"name": name, "title": title, "opacity": opacity, **arrays}
