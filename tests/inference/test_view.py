@@ -21,7 +21,7 @@ from spinet_tf.errors import SpinetError
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.view import images, layers, write_view
 from tests.inference.scenes import CRS, TRANSFORM, make_scene
-from tests.inference.view_maps import DATES, TINTS, make_tinted_scene, write_maps
+from tests.inference.view_maps import DATES, TINTS, make_tinted_scene, write_maps, write_page
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,7 @@ def scene():
 
 @pytest.fixture(scope="module")
 def folder(scene, tmp_path_factory):
-    """A map of that scene with its classes and uncertainty, and the page."""
-    folder = tmp_path_factory.mktemp("view")
-    write_maps(folder / "map.tif", Grid.of_scene(scene, 4))
-    write_view(folder / "map.tif", folder / "page.html", scene)
-    return folder
+    return write_page(scene, tmp_path_factory.mktemp("view"))
 
 
 def contents(page):

@@ -3,6 +3,8 @@
 import numpy as np
 
 from spinet_tf.inference.geotiff import Block, write_cogs
+from spinet_tf.inference.grid import Grid
+from spinet_tf.inference.view import write_view
 from tests.inference.scenes import make_scene
 
 DATES = ["2019-03-01", "2019-03-21", "2019-03-31"]  # of the scene, without the cloudy one
@@ -28,3 +30,10 @@ def write_maps(path, grid, dtype="float32", names=("class", "uncertainty")):
     paths = {"probability": path, **{name: path.with_name(f"{path.stem}_{name}.tif") for name in names}}
     block = Block(0, 0, {"probability": probability, "uncertainty": uncertainty})
     write_cogs([block], grid, paths, threshold=0.3, dtype=dtype)
+
+
+def write_page(scene, folder):
+    """Write the maps of a scene, and their page."""
+    write_maps(folder / "map.tif", Grid.of_scene(scene, 4))
+    write_view(folder / "map.tif", folder / "page.html", scene)
+    return folder
