@@ -80,7 +80,8 @@ def run_on(
     import dask
     from distributed import KilledWorker, as_completed
 
-    workers = _workers(client)
+    # Each thread has one to compute, and one more is on its way.
+    at_once = 2 * _threads(client)
     sent = model if isinstance(model, str) else cloudpickle.dumps(model)
     waiting = iter(groups)
     under_way: dict = {}
@@ -95,7 +96,7 @@ def run_on(
         return future
 
     completed = as_completed()
-    for group, _ in zip(waiting, range(sum(workers.values()) + len(workers)), strict=False):
+    for group, _ in zip(waiting, range(at_once), strict=False):
         completed.add(submit(group))
     try:
         for future in completed:
@@ -117,16 +118,15 @@ def run_on(
         client.cancel(list(under_way))
 
 
-def _workers(client: "Client") -> dict[str, int]:
-    """The threads of each worker."""
+def _threads(client: "Client") -> int:
+    """How many threads the cluster has, once it has a worker."""
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
         raise SpinetError(
-            f"The dask scheduler {client.scheduler.address} has no worker. Start some with "
-            f"`dask worker {client.scheduler.address}`."
+            f"The dask cluster {client} has no worker. Start some with `dask worker ADDRESS`, the scheduler's."
         ) from error
-    return client.nthreads()
+    return sum(client.nthreads().values())
 
 
 # === On the workers ===

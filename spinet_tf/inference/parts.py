@@ -31,7 +31,13 @@ class Part:
 
 
 class Parts(Protocol):
-    """Where parts are kept, each under the name of its group."""
+    """Where parts are kept, each under the name of its group.
+
+    Attributes:
+        outlive: whether they are still there when this process has ended.
+    """
+
+    outlive: bool
 
     def finished(self) -> set[str]:
         """The names of the parts that are here."""
@@ -48,6 +54,8 @@ class Parts(Protocol):
 
 class PartMemory:
     """Parts in memory."""
+
+    outlive = False
 
     def __init__(self) -> None:
         self._parts: dict[str, Part] = {}
@@ -72,6 +80,8 @@ class PartFolder:
     Args:
         folder: it exists.
     """
+
+    outlive = True
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -10,7 +10,7 @@ from spinet_tf.inference.groups import TileGroup
 from spinet_tf.inference.parts import Part
 from spinet_tf.inference.recipe import Recipe
 from spinet_tf.inference.windows import Window
-from spinet_tf.tiling import Mosaic, TileRequest, cut_request, tile_frames
+from spinet_tf.tiling import Mosaic, TileRequest, cut_frames, tile_frames
 
 # Pixels of all frames that the network sees at once if nobody says otherwise: as many as in a batch that trains the
 # paper's network, 8 patches of 20 frames of 32 x 32 pixels.
@@ -43,12 +43,16 @@ def predict_group(
     mosaic = Mosaic(tiling, group.rows.inside, group.columns.inside)
     used = np.zeros((len(group.tiles), window.dates), bool)
     images, valid, origin = window.images, window.valid, window.origin
-    lengths = np.array([len(tile_frames(images, valid, tiling, tile, recipe.choice, origin)) for tile in group.tiles])
+    frames = [tile_frames(images, valid, tiling, tile, recipe.choice, origin) for tile in group.tiles]
+    lengths = np.array([len(chosen) for chosen in frames])
     # Tiles that no frame holds data for are not shown to the network, and stay without data.
-    advance(np.count_nonzero(lengths == 0))
+    advance(int(np.count_nonzero(lengths == 0)))
     for numbers in _batches(lengths, tiling.rows.size * tiling.columns.size, recipe.batch):
         tiles = [group.tiles[number] for number in numbers]
-        requests = [cut_request(images, valid, tiling, tile, recipe.choice, origin) for tile in tiles]
+        requests = [
+            cut_frames(images, valid, tiling, tile, frames[number], origin)
+            for number, tile in zip(numbers, tiles, strict=True)
+        ]
         for number, tile, request, answer in zip(numbers, tiles, requests, _answers(engine, requests), strict=True):
             mosaic.add(tile, answer, request.counts)
             used[number, window.frames[request.frames]] = True

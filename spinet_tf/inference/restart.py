@@ -50,7 +50,11 @@ def kept_parts(output: Path, plan: dict[str, Any]) -> Iterator[PartFolder]:
             raise SpinetError(f"Another process is writing {output}. Wait for it, or choose another output.") from error
         _keep_what_fits(folder, plan, output)
         yield PartFolder(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        # First under another name, so that no run takes what is left of it for its own.
+        rubbish = folder.with_name(f"{folder.name}.old")
+        shutil.rmtree(rubbish, ignore_errors=True)
+        folder.rename(rubbish)
+        shutil.rmtree(rubbish, ignore_errors=True)
 
 
 def _keep_what_fits(folder: Path, plan: dict[str, Any], output: Path) -> None:

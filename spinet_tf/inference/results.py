@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rioxarray
+import rioxarray  # noqa: F401  (the engine rasterio)
 import xarray as xr
 
 from spinet_tf.inference.geotiff import NO_DATA, Block, write_cogs
@@ -45,7 +45,7 @@ def map_in_memory(
         threshold: of the class; none when None.
     """
     coarse = grid.coarser(scale)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         layer: np.empty((coarse.height, coarse.width), np.uint16)
         if layer == "frames"
         else np.empty((grid.height, grid.width), np.float32)
@@ -86,16 +86,14 @@ def map_on_disk(
     options = {} if threshold is None else {"threshold": threshold}
     tags = {"SCENE": facts["name"], "MODEL": facts["engine"], "DATES": " ".join(facts["dates"])}
     write_cogs(blocks, grid, paths, scale=scale, dtype=dtype, tags=tags, overwrite=True, **options)
-    arrays = {
-        layer: rioxarray.open_rasterio(
-            path, chunks={"y": 2048, "x": 2048}, mask_and_scale=layer not in ("class", "frames")
-        )
-        .squeeze("band", drop=True)
-        .drop_vars(["x", "y", "spatial_ref"], errors="ignore")
-        for layer, path in paths.items()
-    }
+    arrays = {layer: _open(path, decoded=layer not in ("class", "frames")) for layer, path in paths.items()}
     dataset = _dataset(arrays, grid, scale)
     return dataset.assign_attrs(facts, files=[str(path) for path in paths.values()])
+
+
+def _open(path: Path, decoded: bool) -> xr.DataArray:
+    image = xr.open_dataarray(path, engine="rasterio", chunks={"y": 2048, "x": 2048}, mask_and_scale=decoded)
+    return image.squeeze("band", drop=True).drop_vars(["x", "y", "spatial_ref"], errors="ignore")
 
 
 def _dataset(arrays: Mapping[str, xr.DataArray], grid: Grid, scale: int) -> xr.Dataset:

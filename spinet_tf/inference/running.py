@@ -1,7 +1,9 @@
 """Groups of tiles computed one after the other in this process."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 
 import xarray as xr
 
@@ -10,7 +12,7 @@ from spinet_tf.inference.groups import TileGroup
 from spinet_tf.inference.parts import Part
 from spinet_tf.inference.predicting import predict_group
 from spinet_tf.inference.recipe import Recipe
-from spinet_tf.inference.windows import UnreadableError, read_window, unread_window
+from spinet_tf.inference.windows import UnreadableError, Window, read_window, unread_window
 
 Outcome = tuple[TileGroup, Part | UnreadableError]
 
@@ -35,19 +37,21 @@ def run_here(
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
 
-        def read(group: TileGroup):
+        def read(group: TileGroup) -> Future[Window]:
             return reader.submit(read_window, unread_window(scene, group), recipe, group)
 
-        ahead = read(groups[0]) if groups else None
-        for number, group in enumerate(groups):
-            current, ahead = ahead, read(groups[number + 1]) if number + 1 < len(groups) else None
+        coming = deque(read(group) for group in groups[:1])
+        for group, following in zip_longest(groups, groups[1:]):
+            current = coming.popleft()
+            if following is not None:
+                coming.append(read(following))
             try:
                 window = current.result()
             except UnreadableError as error:
                 advance(len(group.tiles))
                 yield group, error
-            else:
-                part = predict_group(window, recipe, group, engine, advance)
-                # Not held while the next window comes.
-                del window, current
-                yield group, part
+                continue
+            part = predict_group(window, recipe, group, engine, advance)
+            # Not held while the one after the next is read.
+            del window, current
+            yield group, part

@@ -164,10 +164,10 @@ def _compute(
             with connected(dask) as client:
                 unreadable = _keep(run_on(client, scene, todo, recipe, sent, advance), parts)
     if unreadable:
+        rest = f" The other {len(groups) - len(unreadable)} are kept: the same call tries only these again."
         raise SpinetError(
-            f"Cannot read {scene.attrs.get('name', 'the scene')} at {unreadable[0]} "
-            f"{len(unreadable)} of {len(groups)} blocks failed so; the same command tries only these again, if it "
-            "writes to a file."
+            f"Cannot read {scene.attrs.get('name', 'the scene')}, {str(unreadable[0]).rstrip('.')}. "
+            f"{len(unreadable)} of {len(groups)} blocks could not be read.{rest if parts.outlive else ''}"
         )
 
 

@@ -6,7 +6,7 @@ Pure NumPy, with relative imports only: the client of the model server carries t
 from .errors import SpinetError
 from .frames import FrameChoice, Method, choose_frames
 from .mosaic import Mosaic
-from .requests import TileRequest, cut_request, frames_to_read, tile_frames
+from .requests import TileRequest, cut_frames, cut_request, frames_to_read, tile_frames
 from .tiles import TILE, WINDOW, Axis, Tile, Tiling
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "TileRequest",
     "Tiling",
     "choose_frames",
+    "cut_frames",
     "cut_request",
     "frames_to_read",
     "tile_frames",

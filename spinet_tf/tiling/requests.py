@@ -52,8 +52,27 @@ def cut_request(
         answer = engine.predict(request.images[None], np.array([len(request.images)], np.int32))
     """
     frames = tile_frames(images, valid, tiling, tile, choice, origin)
-    if not frames.size:
-        return None
+    return cut_frames(images, valid, tiling, tile, frames, origin) if frames.size else None
+
+
+def cut_frames(
+    images: np.ndarray,
+    valid: np.ndarray,
+    tiling: Tiling,
+    tile: Tile,
+    frames: np.ndarray,
+    origin: tuple[int, int] = (0, 0),
+) -> TileRequest:
+    """Cut a tile out of a time series, with frames that were chosen before.
+
+    Args:
+        images: as in `cut_request`, like all others.
+        valid: likewise.
+        tiling: likewise.
+        tile: likewise.
+        frames: at least one, as `tile_frames` gives them.
+        origin: likewise.
+    """
     inside = _inside(tiling, tile, origin)
     counts = valid[:, *inside][frames].sum(axis=0, dtype=np.int16)
     counts[~images[:, *inside][frames].any(axis=(0, 3))] = -1
