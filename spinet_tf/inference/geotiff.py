@@ -112,15 +112,15 @@ def write_cogs(
         with ExitStack() as closing:
             files = {}
             for name, layer in layers.items():
-                with _reported(paths[name]):
+                with reported(paths[name]):
                     files[name] = closing.enter_context(_create(tiled[name], grids[name], layer))
                     _describe(files[name], name, layer, {**(tags or {}), **_own_tags(name, threshold)})
             written = _fill(files, blocks, grid, scale, threshold, paths)
             for name, file in files.items():
-                with _reported(paths[name]):
+                with reported(paths[name]):
                     file.close()
         for name, layer in layers.items():
-            with _reported(paths[name]):
+            with reported(paths[name]):
                 _optimise(tiled[name], finished[name], layer)
                 _check(finished[name], written[name])
             # Else all of the temporary files lie on the disk until the last output is ready.
@@ -238,7 +238,7 @@ def _fill(
                     f"Expected blocks on a map of {grid.height} x {grid.width} pixels. Received: {name} "
                     f"{values.shape} at row {block.y}, column {block.x}."
                 )
-            with _reported(paths[name]):
+            with reported(paths[name]):
                 file.write(values, 1, window=window)
             written[name].append((window, _checksum(values)))
         covered += height * width
@@ -298,10 +298,11 @@ def _checksum(values: np.ndarray) -> int:
 
 
 @contextmanager
-def _reported(path: str | os.PathLike) -> Iterator[None]:
+def reported(path: str | os.PathLike) -> Iterator[None]:
+    """Turn whatever fails while `path` is written into one SpinetError, which says how full the disk is."""
     try:
         yield
-    # GDAL's exceptions have no public base class.
+    # The exceptions of GDAL and of other libraries have no base class in common.
     except Exception as error:
         free = shutil.disk_usage(Path(path).parent).free / 1e9
         raise SpinetError(f"Cannot write {path}, where {free:.1f} GB are free: {error}") from error

@@ -9,6 +9,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 
+from spinet_tf.errors import SpinetError
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -31,9 +33,13 @@ class Grid:
 
     @classmethod
     def of_scene(cls, scene: xr.Dataset | xr.DataArray, scale: int = 1) -> "Grid":
-        """The grid of a scene as `open_scene` gives it or of a map, each pixel divided into `scale` x `scale`."""
+        """The grid of a scene as `open_scene` gives it or of a map, each pixel divided into `scale` x `scale`.
+
+        Raises:
+            SpinetError: if it is one pixel high or wide, has coordinates, and does not store its transform.
+        """
         georeferenced = "y" in scene.coords and "x" in scene.coords
-        transform = scene.rio.transform() @ Affine.scale(1 / scale) if georeferenced else None
+        transform = _transform(scene) @ Affine.scale(1 / scale) if georeferenced else None
         return cls(scale * scene.sizes["y"], scale * scene.sizes["x"], transform, scene.rio.crs)
 
     @classmethod
@@ -63,3 +69,18 @@ class Grid:
                 x=self.transform.c + (np.arange(self.width) + 0.5) * self.transform.a,
             ).rio.write_transform(self.transform)
         return dataset
+
+
+def _transform(scene: xr.Dataset | xr.DataArray) -> Affine:
+    """The transform that a scene stores or, where that is of another window, the one that its coordinates tell."""
+    corners = np.array([[scene["x"][place].item(), scene["y"][place].item()] for place in (0, -1)])
+    stored = scene.rio.transform()
+    places = [~stored @ tuple(corner) for corner in corners]
+    if np.allclose(places, [(0.5, 0.5), (scene.sizes["x"] - 0.5, scene.sizes["y"] - 0.5)], rtol=0, atol=1e-3):
+        return stored
+    if min(scene.sizes["x"], scene.sizes["y"]) > 1:
+        return scene.rio.transform(recalc=True)
+    raise SpinetError(
+        f"Expected more than one row and column: {scene.sizes['y']} x {scene.sizes['x']} pixels do not tell how large "
+        "a pixel is. Take a larger area."
+    )

@@ -15,7 +15,7 @@ from rasterio.io import DatasetReader
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import CLASSES, open_map
+from spinet_tf.inference.geotiff import CLASSES, open_map, reported
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.outlines import trace
 
@@ -89,11 +89,8 @@ def write_polygons(
             geometry=shapely.transform(outlines, grid.place),
             crs=grid.crs,
         )
-        try:
+        with reported(path):
             write(table, temporary)
-        # Each format's library has its own errors.
-        except Exception as error:
-            raise SpinetError(f"Cannot write {path}: {error}") from error
     return Path(path)
 
 

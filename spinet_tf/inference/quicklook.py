@@ -18,7 +18,7 @@ from PIL import Image
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import LEVELS, NO_DATA
+from spinet_tf.inference.geotiff import LEVELS, NO_DATA, reported
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.view.images import Images, true_colour_frames
 from spinet_tf.inference.view.layers import read_levels
@@ -66,10 +66,8 @@ def write_quicklook(
         levels, grid = read_levels(probability_path)
         images = None if scene is None else true_colour_frames(scene, grid, count=1)
         figure = _draw(levels, grid, images, title or Path(probability_path).stem)
-        try:
+        with reported(path):
             figure.savefig(temporary, dpi=DPI)
-        except OSError as error:
-            raise SpinetError(f"Cannot write {path}: {error.strerror or error}") from error
     return Path(path)
 
 

@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 from spinet_tf._version import __version__
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.geotiff import CLASSES, COLOURS, open_map
+from spinet_tf.inference.geotiff import CLASSES, COLOURS, open_map, reported
 from spinet_tf.inference.grid import Grid
 
 EXTENSIONS = {
@@ -86,10 +86,8 @@ def write_item(
             address = _address(target, Path(path).parent)
             media_type = MediaType.GEOJSON if address.endswith(".json") else None
             item.add_link(pystac.Link(RelType.DERIVED_FROM, address, media_type, title))
-        try:
+        with reported(path):
             temporary.write_text(json.dumps(item.to_dict(transform_hrefs=False), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise SpinetError(f"Cannot write {path}: {error.strerror or error}") from error
     return Path(path)
 
 
