@@ -63,6 +63,8 @@ def predict(client: Client, args: argparse.Namespace) -> int:
     """Make the map of a scene in a NumPy file: float32 probabilities, NaN where there is no data."""
     if args.output.exists() and not args.overwrite:
         raise ServingError(f"{args.output} exists already. Choose another output or pass --overwrite.")
+    if not os.access(args.output.parent, os.W_OK):
+        raise ServingError(f"Cannot write {args.output}: no folder {args.output.parent} that may be written.")
     images, valid = _load(args.scene)
     probability = client.predict_scene(
         images,
@@ -83,12 +85,10 @@ def predict(client: Client, args: argparse.Namespace) -> int:
 
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        # Arrays of objects are pickles, which could run anything.
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
-            return loaded["images"], loaded.get("valid")
+        with open(path, "rb") as file:
+            # Arrays of objects are pickles, which could run anything.
+            loaded = np.load(file, allow_pickle=False)
+            return (loaded, None) if isinstance(loaded, np.ndarray) else (loaded["images"], loaded.get("valid"))
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ServingError(
             f"Cannot read {path}: {error}. Expected .npy with images, uint16 (time, height, width, bands), or .npz "

@@ -145,25 +145,6 @@ def test_work_is_started_ahead_and_yielded_in_order(concurrency):
     assert max(unfinished) == concurrency
 
 
-def test_slow_first_answers_stop_neither_order_nor_others(fake, scene):
-    """Answers that come in another order make the same map."""
-    with Client(fake.address) as client:
-        expected = client.predict_scene(*scene, **SMALL)
-        answer, last = fake.outputs, threading.Event()
-        count = iter(range(1000))
-
-        def out_of_order(signature, inputs):
-            if next(count) % 3 == 0:
-                last.wait(30)
-                last.clear()
-            else:
-                last.set()
-            return answer(signature, inputs)
-
-        fake.outputs = out_of_order
-        np.testing.assert_array_equal(client.predict_scene(*scene, **SMALL, concurrency=3), expected)
-
-
 # === Failures ===
 
 
