@@ -1,37 +1,20 @@
 """Folders of GeoTIFFs: one file for each date with all bands, or one for each band and date."""
 
-import datetime
-import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.band_names import MASKS, PIXEL_SIZES, band_of
+from spinet_tf.data.file_names import NamedFile, named_files, read_time
 from spinet_tf.data.mosaic import Image
 from spinet_tf.data.raster import SUFFIXES, Layer, Placement, open_raster, read_placement
 from spinet_tf.errors import SpinetError
-
-# 20190301, 2019-03-01, 2019_03_01, with or without the time of day after T or _
-_DATE = r"(?<!\d)(?:19|20)\d\d(?P<separator>[-_.]?)\d\d(?P=separator)\d\d(?:[T_ ]\d\d[-:]?\d\d[-:]?\d\d)?(?!\d)"
-_FIELDS = {"{date}": f"(?P<date>{_DATE})", "{band}": "(?P<band>[A-Za-z0-9]+(?:_[126]0m)?)", "*": ".*"}
-# Pixel sizes and words in a name that do not tell two images apart.
-_RESOLUTION = re.compile(r"R?[126]0m", re.IGNORECASE)
-# Pictures and products that come with the bands of an image.
-_NOT_BANDS = {"TCI", "AOT", "WVP", "PVI", "CLD", "SNW", "CLDPRB", "SNWPRB", "VISUAL", "PREVIEW", "THUMBNAIL"}
-
-
-class _File(NamedTuple):
-    """A file, and what its name says of it."""
-
-    path: Path
-    date: str | None
-    band: str | None
-    image: str  # equal for the files of one image
 
 
 def find_images(
@@ -56,64 +39,17 @@ def find_images(
     Example:
         find_images(Path("summer"), "{date}/{band}.tif")
     """
-    files = _matching(folder, pattern) if folder.is_dir() else [_recognised(folder, folder.name)]
     order = None if band_order is None else _checked_order(band_order)
-    grouped: dict[str, list[_File]] = {}
-    for file in files:
+    grouped: dict[str, list[NamedFile]] = {}
+    for file in named_files(folder, pattern):
         grouped.setdefault(file.image, []).append(file)
     images = [_image(parts, order, offset, len(grouped) > 1) for parts in grouped.values()]
-    return _with_masks(images, folder)
+    return _joined(images, folder)
 
 
 def has_images(folder: Path) -> bool:
     """Whether a GeoTIFF or JPEG 2000 file lies in a folder or the folders in it."""
     return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
-
-
-def _matching(folder: Path, pattern: str | None) -> list[_File]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise SpinetError(f"Expected GeoTIFF files in {folder}. There are none.")
-    if pattern is None:
-        named = [_recognised(path, path.relative_to(folder).as_posix()) for path in paths]
-        files = [file for file in named if not _NOT_BANDS & set(re.split(r"[_\-.]", file.path.stem.upper()))]
-        return files or named
-    if "{date}" not in pattern:
-        raise SpinetError(f'Expected {{date}} in the pattern, as in "S2_{{date}}_{{band}}.tif". Received: {pattern!r}.')
-    expression = re.compile(
-        "".join(_FIELDS.get(part, re.escape(part)) for part in re.split(r"(\{date\}|\{band\}|\*)", pattern))
-    )
-    files = []
-    for path in paths:
-        name = path.relative_to(folder).as_posix() if "/" in pattern else path.name
-        if found := expression.fullmatch(name):
-            band = found.groupdict().get("band")
-            if band is not None and band_of(band) is None:
-                continue
-            rest = name if band is None else name[: found.start("band")] + name[found.end("band") :]
-            files.append(_File(path, found["date"], band and band_of(band), _without_resolution(rest)))
-    if not files:
-        raise SpinetError(
-            f"No file in {folder} is named like {pattern!r}. The first of {len(paths)} is {paths[0].name}."
-        )
-    return files
-
-
-def _recognised(path: Path, name: str) -> _File:
-    """What can be made of a name without a pattern."""
-    stem = name.removesuffix(path.suffix)
-    date = re.search(_DATE, path.stem) or re.search(_DATE, stem)
-    parts = re.split(r"([_\-./ ])", stem)
-    for position in reversed(range(0, len(parts), 2)):
-        if band := band_of(parts[position]):
-            rest = _without_resolution("".join((*parts[:position], *parts[position + 1 :])))
-            return _File(path, date and date[0], band, rest)
-    return _File(path, date and date[0], None, _without_resolution(stem))
-
-
-def _without_resolution(name: str) -> str:
-    parts = re.split(r"[_\-./ ]", name)
-    return "_".join(part for part in parts if part and not _RESOLUTION.fullmatch(part))
 
 
 def _checked_order(names: Sequence[str]) -> list[str]:
@@ -124,7 +60,7 @@ def _checked_order(names: Sequence[str]) -> list[str]:
     return order
 
 
-def _image(files: list[_File], order: list[str] | None, offset: float | None, dated: bool) -> Image:
+def _image(files: list[NamedFile], order: list[str] | None, offset: float | None, dated: bool) -> Image:
     """One image of the files that belong to it."""
     first = files[0]
     if first.date is None and dated:
@@ -138,7 +74,7 @@ def _image(files: list[_File], order: list[str] | None, offset: float | None, da
             if name not in layers or _prefer(name, placement, layers[name][1]):
                 layers[name] = layer, placement
     placement = min((place for _, place in layers.values()), key=lambda place: (place.transform.a, -place.width))
-    time = None if first.date is None else _time(first.date, first.path)
+    time = None if first.date is None else read_time(first.date, first.path)
     return Image(
         name=str(first.path),
         time=time,
@@ -149,7 +85,7 @@ def _image(files: list[_File], order: list[str] | None, offset: float | None, da
     )
 
 
-def _layers(file: _File, order: list[str] | None, offset: float | None) -> list[tuple[str, Layer, Placement]]:
+def _layers(file: NamedFile, order: list[str] | None, offset: float | None) -> list[tuple[str, Layer, Placement]]:
     """Name, place in the file and pixels of each band that a file holds."""
     href = str(file.path)
     with warnings.catch_warnings():
@@ -173,7 +109,7 @@ def _layers(file: _File, order: list[str] | None, offset: float | None) -> list[
     return layers
 
 
-def _names(source: Any, file: _File, order: list[str] | None) -> dict[int, str]:
+def _names(source: Any, file: NamedFile, order: list[str] | None) -> dict[int, str]:
     """The names of a file's bands by their number, from 1; bands of other names than Sentinel-2's are left out."""
     described = {n: band for n, text in enumerate(source.descriptions, 1) if text and (band := band_of(text))}
     if source.count == 1:
@@ -200,22 +136,33 @@ def _prefer(name: str, placement: Placement, held: Placement) -> bool:
     return abs(placement.transform.a - own) < abs(held.transform.a - own)
 
 
-def _time(text: str, path: Path) -> np.datetime64:
-    digits = re.sub(r"\D", "", text)
-    try:
-        time = datetime.datetime.strptime(digits, "%Y%m%d%H%M%S" if len(digits) == 14 else "%Y%m%d")
-    except ValueError as error:
-        raise SpinetError(f"{text}, in the name of {path}, is no date. Give the pattern of the names.") from error
-    return np.datetime64(time, "ms")
-
-
-def _with_masks(images: list[Image], folder: Path) -> list[Image]:
-    """The images that have bands; those without are masks of all others of their date."""
-    with_bands = [image for image in images if image.bands]
-    if not with_bands:
+def _joined(images: list[Image], folder: Path) -> list[Image]:
+    """Images whose files tell that they are one in no name: other bands at the same place and time; and masks."""
+    whole: list[Image] = []
+    for image in images:
+        for other in whole if image.bands else ():
+            if image.time == other.time and _same_place(image, other) and not image.bands.keys() & other.bands.keys():
+                finest = min(image.placement, other.placement, key=lambda place: place.transform.a)
+                whole[whole.index(other)] = replace(
+                    other, placement=finest, bands=other.bands | image.bands, masks=other.masks | image.masks
+                )
+                break
+        else:
+            if image.bands:
+                whole.append(image)
+    if not whole:
         raise SpinetError(f"Expected bands in {folder}. There are only masks.")
     for mask in (image for image in images if not image.bands):
-        for image in with_bands:
-            if image.solar_day == mask.solar_day:
-                image.masks.update(mask.masks)
-    return with_bands
+        whole = [
+            replace(image, masks=image.masks | mask.masks) if image.solar_day == mask.solar_day else image
+            for image in whole
+        ]
+    return whole
+
+
+def _same_place(first: Image, second: Image) -> bool:
+    """Whether two images cover the same ground, to a pixel."""
+    if first.placement.crs != second.placement.crs:
+        return False
+    pixel = max(first.placement.transform.a, second.placement.transform.a)
+    return bool(np.allclose(first.placement.bounds, second.placement.bounds, rtol=0, atol=pixel))
