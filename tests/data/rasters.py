@@ -4,11 +4,18 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
 
 WEST, NORTH, CRS = 500000.0, 5100000.0, "EPSG:32633"
+with rasterio.Env() as _env:
+    _JPEG2000 = "JP2OpenJPEG" in _env.drivers()
+IMAGE_SUFFIXES = (
+    ".tif",
+    pytest.param(".jp2", marks=pytest.mark.skipif(not _JPEG2000, reason="GDAL has no driver JP2OpenJPEG")),
+)
 RESOLUTIONS = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20),

@@ -6,7 +6,7 @@ import rasterio
 
 from spinet_tf.data import open_scene
 from spinet_tf.errors import SpinetError
-from tests.data.rasters import NORTH, WEST, at_10m, coarse, fine, product, write_raster
+from tests.data.rasters import IMAGE_SUFFIXES, NORTH, WEST, at_10m, coarse, fine, product, write_raster
 
 BANDS = ("B02", "B03", "B04", "B08")
 DAYS = ("2019-04-02", "2019-04-12")
@@ -115,7 +115,7 @@ class TestOneFileForEachBand:
         scene = opened(tmp_path, numbers)
         assert scene.bands.data.chunksize[1] == 1
 
-    @pytest.mark.parametrize("suffix", [".tif", ".jp2"])
+    @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
     def test_names_and_resolutions_of_sentinel_2(self, tmp_path, rng, suffix):
         """Files as they are in a product, each band also at resolutions that are not its own, and pictures."""
         bands = product(rng)

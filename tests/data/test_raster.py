@@ -20,7 +20,7 @@ from spinet_tf.data.raster import (
     to_numbers,
 )
 from spinet_tf.errors import SpinetError
-from tests.data.rasters import NORTH, WEST, fine, write_raster
+from tests.data.rasters import IMAGE_SUFFIXES, NORTH, WEST, fine, write_raster
 
 UTM = CRS.from_epsg(32633)
 
@@ -62,8 +62,9 @@ class TestNumbers:
         expected = fine(values, resolution // 10, (70, 85))
         np.testing.assert_array_equal(read_numbers(layers(path), grid(70, 85))[:, :23, :29], expected[:, :23, :29])
 
-    def test_jpeg2000(self, tmp_path, values):
-        path = write_raster(tmp_path / "a.jp2", values[:1])
+    @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+    def test_formats(self, tmp_path, values, suffix):
+        path = write_raster(tmp_path / f"a{suffix}", values[:1])
         np.testing.assert_array_equal(read_numbers(layers(path, 1), grid(12, 15)), values[:1])
 
     def test_another_utm_zone(self, tmp_path):
