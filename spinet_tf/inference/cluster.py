@@ -4,6 +4,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import keras
@@ -95,8 +96,8 @@ def run_on(
         under_way[future] = group
         return future
 
-    completed = as_completed()
-    for group, _ in zip(waiting, range(at_once), strict=False):
+    completed = as_completed(loop=client.loop)
+    for group in islice(waiting, at_once):
         completed.add(submit(group))
     try:
         for future in completed:
@@ -109,9 +110,8 @@ def run_on(
             except KilledWorker as error:
                 outcome = UnreadableError(f"{group}: {error}")
             future.release()
-            for following in waiting:
+            for following in islice(waiting, 1):
                 completed.add(submit(following))
-                break
             advance(len(group.tiles))
             yield group, outcome
     finally:
