@@ -224,7 +224,9 @@ def _number(value: Any, dtype: tf.DType) -> float:
     _checked(value, type(value) in (int, float), dtype)
     limits = np.finfo(dtype.as_numpy_dtype)
     exact = 2 ** (limits.nmant + 1) - 1
-    fits = abs(value) <= exact if isinstance(value, int) else abs(value) <= limits.max or not math.isfinite(value)
+    fits = (
+        abs(value) <= exact if isinstance(value, int) else abs(value) <= float(limits.max) or not math.isfinite(value)
+    )
     if not fits:
         raise _invalid(f"Cannot convert JSON value: {_shown(value)} to {_type_name(dtype)} without loss of precision.")
     return value
