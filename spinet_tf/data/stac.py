@@ -90,7 +90,7 @@ def search_items(
     except SpinetError:
         raise
     except Exception as error:  # of the network, of the server, of what it sends
-        raise SpinetError(f"Searching {address} failed: {error}") from error
+        raise SpinetError(f"Searching {address} failed: {_said(error)}") from error
     if not items:
         raise SpinetError(
             f"{address} finds nothing in the collection {collection} for the area {area}"
@@ -183,4 +183,10 @@ def _read_json(address: str) -> Any:
     except SpinetError:
         raise
     except Exception as error:  # of the file, of the network, of what a server sends
-        raise SpinetError(f"{address} cannot be read as STAC: {error}") from error
+        raise SpinetError(f"{address} cannot be read as STAC: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in a line; a server may answer with a page."""
+    status = getattr(error, "status_code", None)
+    return f"the server answers {status}." if status is not None else " ".join(str(error).split())[:300]
