@@ -49,22 +49,18 @@ class Area(NamedTuple):
             SpinetError: if the CRS does not reach there.
         """
         extremes = float(self.x.min()), float(self.y.min()), float(self.x.max()), float(self.y.max())
-        if crs == self.crs:
-            return extremes
+        if self.box:
+            return bounds_in(self.crs, extremes, crs)
         try:
-            if self.box:
-                found = rasterio.warp.transform_bounds(self.crs, crs, *extremes)
-            else:
-                x, y = rasterio.warp.transform(self.crs, crs, self.x.tolist(), self.y.tolist())
-                found = min(x), min(y), max(x), max(y)
+            x, y = rasterio.warp.transform(self.crs, crs, self.x.tolist(), self.y.tolist())
         except Exception as error:  # GDAL's errors have no public base class
-            raise SpinetError(f"The area {self} cannot be expressed in {crs}: {error}") from error
-        if not all(map(math.isfinite, found)):
-            raise SpinetError(f"The area {self} lies outside of what {crs} can express.")
-        return found
+            raise SpinetError(f"The area {self} cannot be expressed in {crs.to_string()}: {error}") from error
+        if not all(map(math.isfinite, (*x, *y))):
+            raise SpinetError(f"The area {self} lies outside of what {crs.to_string()} can express.")
+        return min(x), min(y), max(x), max(y)
 
     def __str__(self) -> str:
-        return " ".join(f"{value:.6g}" for value in (self.x.min(), self.y.min(), self.x.max(), self.y.max()))
+        return _listed((self.x.min(), self.y.min(), self.x.max(), self.y.max()))
 
 
 def read_area(area: AreaLike) -> Area:
@@ -151,6 +147,34 @@ def _points(content: Any, depth: int):
             yield from _points(part, depth + 1)
 
 
+def bounds_in(crs: CRS, bounds: tuple[float, float, float, float], other: CRS) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top in another CRS of a rectangle in one.
+
+    Raises:
+        SpinetError: if the other CRS does not reach there.
+    """
+    if crs == other:
+        return bounds
+    try:
+        found = rasterio.warp.transform_bounds(crs, other, *bounds)
+    except Exception as error:  # GDAL's errors have no public base class
+        raise SpinetError(
+            f"{crs.to_string()} {_listed(bounds)} cannot be expressed in {other.to_string()}: {error}"
+        ) from error
+    if not all(map(math.isfinite, found)):
+        raise SpinetError(f"{crs.to_string()} {_listed(bounds)} lies outside of what {other.to_string()} can express.")
+    return found
+
+
+def longitude_at(crs: CRS, x: float, y: float) -> float:
+    """The longitude of a place in degrees.
+
+    Raises:
+        SpinetError: if the CRS does not reach there.
+    """
+    return bounds_in(crs, (x, y, x, y), LONLAT)[0]
+
+
 def pixels_within(low: float, high: float, edge: float, size: float, count: int) -> slice:
     """The pixels of an axis that reach into an interval, as a slice; empty if none does.
 
@@ -190,12 +214,14 @@ def require_overlap(rows: slice, columns: slice, area: Area, name: str, bounds: 
     if rows.stop - rows.start >= 2 and columns.stop - columns.start >= 2:
         return
     inside = rows.stop > rows.start and columns.stop > columns.start
-    described = " ".join(f"{value:.6g}" for value in bounds)
     raise SpinetError(
         f"{'Expected an area of at least 2 x 2 pixels of' if inside else 'The area lies outside of'} {name}. "
-        f"Its bounds are {described} in {crs.to_string()}, the area's "
-        f"{' '.join(f'{value:.6g}' for value in area.bounds(crs))}."
+        f"Its bounds are {_listed(bounds)} in {crs.to_string()}, the area's {_listed(area.bounds(crs))}."
     )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
 
 
 def _along(centres: np.ndarray, low: float, high: float) -> slice:

@@ -3,13 +3,12 @@
 import warnings
 
 import numpy as np
-import rasterio.warp
 import rioxarray  # noqa: F401  adds .rio to datasets
 import xarray as xr
 from rasterio.crs import CRS
 
 from spinet_tf.bands import BANDS, QUANTIFICATION
-from spinet_tf.data.area import LONLAT
+from spinet_tf.data.area import longitude_at
 from spinet_tf.data.band_names import MASKS, band_of
 from spinet_tf.data.masks import clear_ground
 from spinet_tf.data.raster import to_numbers
@@ -30,8 +29,8 @@ def open_cube(cube: Cube, name: str, offset: float | None = None, max_cloud: flo
     Args:
         cube: a dataset with a variable (time, y, x) for each band, as odc-stac and openEO give it, or an array (time,
             band, y, x) with the bands' names as coordinate, as stackstac gives it. Names are those of assets, such as
-            "B02" or "red". Whole numbers are digital numbers; floats are reflectance, NaN is no data. A band "SCL" or
-            "scl" tells where ground is clear. STAC properties kept as coordinates are understood as those of items.
+            "B02" or "red". Numbers are digital numbers or reflectance, NaN is no data. A band "SCL" or "scl" tells
+            where ground is clear. STAC properties kept as coordinates are understood as those of items.
         name: of the scene.
         offset: what is added to digital numbers; by default what the coordinates say, else 0 and a warning.
         max_cloud: images with more, by the coordinate "eo:cloud_cover", are left out.
@@ -55,10 +54,14 @@ def open_cube(cube: Cube, name: str, offset: float | None = None, max_cloud: flo
     masks = {kind: _bare(arrays.pop(kind)).fillna(0) for kind in MASKS if kind in arrays}
     if not arrays:
         raise SpinetError(f"Expected bands of Sentinel-2 in {name}. There are only masks.")
-    numbers = xr.concat(
-        [_numbers(array, f"{band} of {name}", offset) for band, array in arrays.items()],
-        xr.IndexVariable("band", list(arrays)),
-    ).transpose("time", "band", "y", "x")
+    converted, known = zip(*(_numbers(array, offset) for array in arrays.values()), strict=True)
+    if not all(known):
+        warnings.warn(
+            f"{name}: nothing says whether an offset is left to apply; the numbers are taken as they are. Give the "
+            "offset: 0, or -1000.",
+            stacklevel=3,
+        )
+    numbers = xr.concat(converted, xr.IndexVariable("band", list(arrays))).transpose("time", "band", "y", "x")
     data = masks["SCL"] != 0 if "SCL" in masks else (numbers != 0).any("band")
     clear = xr.apply_ufunc(
         lambda data, *values: clear_ground(data, dict(zip(masks, values, strict=True))),
@@ -80,13 +83,12 @@ def has_bands(cube: xr.Dataset) -> bool:
 
 
 def _crs(cube: Cube, name: str) -> CRS | None:
-    if cube.rio.crs is not None:
-        return cube.rio.crs
-    code = cube.coords["epsg"].item() if "epsg" in cube.coords else cube.attrs.get("crs")
     try:
-        return None if code is None else CRS.from_user_input(code)
+        if cube.rio.crs is not None:
+            return cube.rio.crs
+        return CRS.from_user_input(cube.coords["epsg"].item()) if "epsg" in cube.coords else None
     except Exception as error:  # rasterio's error of a damaged CRS is no ValueError
-        raise SpinetError(f"The coordinate reference system {code!r} of {name} is unknown: {error}") from error
+        raise SpinetError(f"The coordinate reference system of {name} cannot be understood: {error}") from error
 
 
 def _ordered(cube: Cube, name: str, max_cloud: float | None) -> Cube:
@@ -143,49 +145,40 @@ def _bare(array: xr.DataArray) -> xr.DataArray:
     return array.drop_vars(set(array.coords) - _GRID).drop_attrs().transpose("time", "y", "x")
 
 
-def _numbers(array: xr.DataArray, name: str, offset: float | None) -> xr.DataArray:
-    """Digital numbers of a band, uint16, 0 where there is no data."""
-    floats = array.dtype.kind == "f"
-    gains, shifts = zip(
-        *(_scaling(array, frame, floats, offset, name) for frame in range(array.sizes["time"])), strict=True
-    )
+def _numbers(array: xr.DataArray, offset: float | None) -> tuple[xr.DataArray, bool]:
+    """Digital numbers of a band, uint16, 0 where there is no data; and whether it is known what they are."""
+    scalings = [_scaling(array, frame) for frame in range(array.sizes["time"])]
+    known = offset is not None or None not in scalings
+    if offset is not None:
+        scalings = [(None, offset, 0.0)] * len(scalings)
+    gains, shifts, done = zip(*(scaling or (None, 0.0, 0.0) for scaling in scalings), strict=True)
     nodata = array.attrs.get("nodata", array.attrs.get("_FillValue", array.encoding.get("_FillValue", 0)))
     array = _bare(array)
     if nodata != 0 and nodata == nodata:
         array = array.where(array != nodata, 0)
-    return xr.apply_ufunc(
-        lambda values, shift: to_numbers(values, gains[0], shift, name),
+    numbers = xr.apply_ufunc(
+        lambda values, *shifts: to_numbers(values, gains[0], *shifts),
         array,
         xr.DataArray(np.array(shifts), dims="time"),
+        xr.DataArray(np.array(done), dims="time"),
         dask="parallelized",
         output_dtypes=["uint16"],
     )
+    return numbers, known
 
 
-def _scaling(
-    array: xr.DataArray, frame: int, floats: bool, offset: float | None, name: str
-) -> tuple[float | None, float]:
-    """Gain and shift of a frame of a band."""
-    if offset is not None:
-        return None, offset
-    coordinates = {
+def _scaling(array: xr.DataArray, frame: int) -> tuple[float | None, float, float] | None:
+    """Gain and shift of a frame of a band, and what of the shift reflectance has already; None if nothing says it."""
+    properties = {
         str(key): value.values[frame] if value.dims == ("time",) else value.values[()]
         for key, value in array.coords.items()
         if value.dims in ((), ("time",))
     }
-    asset = {"raster:bands": coordinates.get("raster:bands")}
-    found = scaling(coordinates, asset, str(coordinates.get("id", "")))
-    if floats:
-        # stackstac makes reflectance with the offset that the metadata announce, even one that was applied before.
-        _, done = announced(asset)
-        return None, 0.0 if found is None or done is None else found[1] - done * QUANTIFICATION
-    if found is None and frame == 0:
-        warnings.warn(
-            f"{name}: nothing says whether an offset is left to apply; the numbers are taken as they are. Give the "
-            "offset: 0, or -1000.",
-            stacklevel=5,
-        )
-    return found or (None, 0.0)
+    asset = {"raster:bands": properties.get("raster:bands")}
+    found = scaling(properties, asset, str(properties.get("id", "")))
+    # stackstac makes reflectance with the offset that the metadata announce, even one that was applied before.
+    _, announced_offset = announced(asset)
+    return found and (*found, (announced_offset or 0.0) * QUANTIFICATION)
 
 
 def _centred(scene: xr.Dataset, cube: Cube, name: str) -> xr.Dataset:
@@ -206,8 +199,7 @@ def _one_a_day(scene: xr.Dataset) -> xr.Dataset:
         return scene
     longitude = 0.0
     if scene.rio.crs is not None and "x" in scene.coords and "y" in scene.coords:
-        centre = [float(scene["x"].mean())], [float(scene["y"].mean())]
-        longitude = rasterio.warp.transform(scene.rio.crs, LONLAT, *centre)[0][0]
+        longitude = longitude_at(scene.rio.crs, float(scene["x"].mean()), float(scene["y"].mean()))
     times = scene["time"].values.astype("datetime64[ns]")
     days = (times + np.timedelta64(round(longitude / 15 * 3600), "s")).astype("datetime64[D]")
     scene = scene.assign_coords(time=times)

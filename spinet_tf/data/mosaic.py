@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rasterio.warp
 import rioxarray  # noqa: F401  adds .rio to datasets
 import xarray as xr
 from affine import Affine
-from rasterio.crs import CRS
 
 from spinet_tf.bands import BANDS
-from spinet_tf.data.area import LONLAT, Area, Dates, pixels_within, require_overlap, require_some_dates
+from spinet_tf.data.area import Area, Dates, bounds_in, longitude_at, pixels_within, require_overlap, require_some_dates
 from spinet_tf.data.lazy import CHUNK, LazyArray
 from spinet_tf.data.masks import clear_ground
 from spinet_tf.data.raster import Layer, Placement, read_classes, read_numbers
@@ -55,9 +53,7 @@ class Image:
         if self.time is None or self.whole_day:
             return self.time
         left, bottom, right, top = self.placement.bounds
-        (longitude,), _ = rasterio.warp.transform(
-            self.placement.crs, LONLAT, [(left + right) / 2], [(bottom + top) / 2]
-        )
+        longitude = longitude_at(self.placement.crs, (left + right) / 2, (bottom + top) / 2)
         return (self.time + np.timedelta64(round(longitude / 15 * 3600), "s")).astype("datetime64[D]")
 
 
@@ -148,7 +144,7 @@ def _common_grid(images: Sequence[Image], name: str, area: Area | None, resoluti
     anchor = next(place.transform for place in own if (place.transform.a, -place.transform.e) == (width, height))
     if resolution is not None:
         width = height = resolution
-    bounds = [_bounds_in(image, crs) for image in images]
+    bounds = [bounds_in(image.placement.crs, image.placement.bounds, crs) for image in images]
     left, bottom = np.min(bounds, axis=0)[:2]
     right, top = np.max(bounds, axis=0)[2:]
     # Where the scene's first pixel begins, on the anchor's lines.
@@ -178,17 +174,8 @@ def _common_grid(images: Sequence[Image], name: str, area: Area | None, resoluti
     return grid.window(*window)
 
 
-def _bounds_in(image: Image, crs: CRS) -> tuple[float, float, float, float]:
-    if image.placement.crs == crs:
-        return image.placement.bounds
-    bounds = rasterio.warp.transform_bounds(image.placement.crs, crs, *image.placement.bounds)
-    if not np.isfinite(bounds).all():
-        raise SpinetError(f"{image.name} lies where {crs.to_string()}, the CRS of most images, does not reach.")
-    return bounds
-
-
 def _overlap(image: Image, grid: Placement) -> bool:
-    left, bottom, right, top = _bounds_in(image, grid.crs)
+    left, bottom, right, top = bounds_in(image.placement.crs, image.placement.bounds, grid.crs)
     west, south, east, north = grid.bounds
     return left < east and west < right and bottom < north and south < top
 

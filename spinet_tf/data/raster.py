@@ -30,8 +30,10 @@ _REMOTE = {
 }
 _SCHEMES = ("http", "https", "s3", "gs", "az")
 
-# Reflectance above this is none: the numbers are of another kind.
+# Floats above the first are no reflectance; nor are those above the second, where all are whole: reflectance that is
+# cut at 1 or 2 may be whole over clouds.
 _LARGEST_REFLECTANCE = 20
+_WHOLE_REFLECTANCE = 2
 
 
 class Placement(NamedTuple):
@@ -67,7 +69,7 @@ class Layer(NamedTuple):
     Attributes:
         href: path or address of the file.
         number: of the band in the file, from 1.
-        gain: values are multiplied by it; None stands for 1, or 10000 where the values are floats: reflectance.
+        gain: values are multiplied by it; None stands for 1, or 10000 where the values are reflectance in floats.
         shift: and it is added, where the value is data.
     """
 
@@ -148,14 +150,14 @@ def read_numbers(layers: Sequence[Layer], window: Placement) -> np.ndarray:
     to 0 or below becomes 1, for 0 means no data.
 
     Raises:
-        SpinetError: if a file cannot be read, or its values are no reflectance.
+        SpinetError: if a file cannot be read.
     """
     numbers = np.empty((len(layers), window.height, window.width), "uint16")
     for href in dict.fromkeys(layer.href for layer in layers):
         positions = [n for n, layer in enumerate(layers) if layer.href == href]
         values = _read(href, [layers[n].number for n in positions], window)
         for n, band in zip(positions, values, strict=True):
-            numbers[n] = to_numbers(band, layers[n].gain, layers[n].shift, href)
+            numbers[n] = to_numbers(band, layers[n].gain, layers[n].shift)
     return numbers
 
 
@@ -164,26 +166,39 @@ def read_classes(layer: Layer, window: Placement) -> np.ndarray:
     return np.nan_to_num(_read(layer.href, [layer.number], window)[0])
 
 
-def to_numbers(values: Any, gain: float | None, shift: Any, source: str) -> Any:
-    """Values of a file as digital numbers, uint16: see `Layer`; NaN and 0 become 0.
+def to_numbers(values: Any, gain: float | None, shift: Any, done: Any = 0.0) -> Any:
+    """Values of a file as digital numbers, uint16.
 
-    Raises:
-        SpinetError: if floats are too large to be reflectance.
+    Floats without a gain are reflectance, or digital numbers that some reader made floats: those are whole, or larger
+    than any reflectance.
+
+    Args:
+        values: whole numbers or floats; 0 and NaN are no data.
+        gain: see `Layer`.
+        shift: see `Layer`; a number, or an array that fits the values.
+        done: what of the shift has been added to reflectance already.
+
+    Returns:
+        uint16 of the same shape, 0 where there is no data; data that would become less is 1.
+
+    Example:
+        >>> to_numbers(np.array([0.0, 0.1234, np.nan]), None, 0.0)
+        array([   0, 1234,    0], dtype=uint16)
     """
-    floats = values.dtype.kind == "f"
-    data = (values != 0) & ~np.isnan(values) if floats else values != 0
-    if floats and gain is None:
-        gain = QUANTIFICATION
-        if np.any(values[data] > _LARGEST_REFLECTANCE):
-            raise SpinetError(
-                f"Expected reflectance in {source}, because its values are floats: 0 to about 1. Received: "
-                f"{values[data].max():g}. Convert digital numbers to whole ones: "
-                "array.fillna(0).astype('uint16') in xarray, gdal_translate -ot UInt16 for a file."
-            )
-    if gain is None and not np.any(shift) and values.dtype == "uint16":
-        return values
-    scaled = np.where(data, values, 1).astype("float64") * (1 if gain is None else gain) + shift
+    data = (values != 0) & (values == values)
+    if gain is None:
+        gain = 1.0
+        if values.dtype.kind == "f" and not _are_digital_numbers(values[data]):
+            gain, shift = QUANTIFICATION, shift - done
+        elif values.dtype == "uint16" and not np.any(shift):
+            return values
+    scaled = np.where(data, values, 1).astype("float64") * gain + shift
     return np.where(data, np.rint(scaled).clip(1, np.iinfo("uint16").max), 0).astype("uint16")
+
+
+def _are_digital_numbers(values: np.ndarray) -> bool:
+    largest = values.max(initial=0)
+    return bool(largest > _LARGEST_REFLECTANCE or (largest > _WHOLE_REFLECTANCE and np.all(values == np.rint(values))))
 
 
 def _read(href: str, numbers: list[int], window: Placement) -> np.ndarray:

@@ -100,18 +100,31 @@ class TestNumbers:
 class TestToNumbers:
     def test_reflectance(self):
         values = np.array([0, np.nan, 0.1234, 1.5, -0.01, 1e-9], "float32")
-        assert to_numbers(values, None, 0.0, "a").tolist() == [0, 0, 1234, 15000, 1, 1]
-        assert to_numbers(values, None, -1000.0, "a").tolist() == [0, 0, 234, 14000, 1, 1]
+        assert to_numbers(values, None, 0.0).tolist() == [0, 0, 1234, 15000, 1, 1]
+        assert to_numbers(values, None, -1000.0).tolist() == [0, 0, 234, 14000, 1, 1]
+        assert to_numbers(values, None, -1000.0, -1000.0).tolist() == [0, 0, 1234, 15000, 1, 1]
 
-    def test_gain(self):
-        assert to_numbers(np.array([0, 100, 400], "int16"), 25.0, -50.0, "a").tolist() == [0, 2450, 9950]
-        assert to_numbers(np.array([0.0, 0.5, 7e5]), 100.0, 0.0, "a").tolist() == [0, 50, 65535]
-        assert to_numbers(np.array([-5, 70000], "int32"), None, 0.0, "a").tolist() == [1, 65535]
+    @pytest.mark.parametrize(
+        ("values", "numbers"),
+        [
+            ([np.nan, 3, 7, 0], [0, 3, 7, 0]),  # whole
+            ([0.5, 2000.25, np.nan], [1, 2000, 0]),  # larger than any reflectance
+            ([1, 1, 0], [10000, 10000, 0]),  # reflectance that was cut at 1
+            ([np.inf, 5], [65535, 5]),
+            ([np.nan, 0], [0, 0]),
+        ],
+    )
+    def test_digital_numbers_in_floats(self, values, numbers):
+        found = to_numbers(np.array(values, "float32"), None, 0.0)
+        assert found.tolist() == numbers
+        assert found.dtype == "uint16"
 
-    @pytest.mark.parametrize("value", [21.0, 3000.0, np.inf])
-    def test_floats_that_are_no_reflectance(self, value):
-        with pytest.raises(SpinetError, match=r"Expected reflectance in here, .*Received: .*astype\('uint16'\)"):
-            to_numbers(np.array([0.1, value]), None, 0.0, "here")
+    def test_gain_and_shift(self):
+        assert to_numbers(np.array([0, 100, 400], "int16"), 25.0, -50.0).tolist() == [0, 2450, 9950]
+        assert to_numbers(np.array([0.0, 0.5, 7e5]), 100.0, 0.0).tolist() == [0, 50, 65535]
+        assert to_numbers(np.array([-5, 70000], "int32"), None, 0.0).tolist() == [1, 65535]
+        shifts = np.array([[0], [-1000]])
+        assert to_numbers(np.full((2, 2), 1500, "uint16"), None, shifts).tolist() == [[1500] * 2, [500] * 2]
 
 
 def test_classes(tmp_path):
