@@ -10,10 +10,11 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rio_cogeo import cog_validate
 
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.geotiff import Block, write_cog, write_cogs
+from spinet_tf.inference.geotiff import Block, _check, write_cog, write_cogs
 from spinet_tf.inference.grid import Grid
 
 UTM = CRS.from_epsg(32633)
@@ -115,6 +116,7 @@ def test_frames_come_back_on_the_coarse_grid(made, written):
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layout_is_cloud_optimised(written, layer):
     assert cog_validate(written[1][layer], strict=True) == (True, [], [])
+    assert written[1][layer].read_bytes()[:4] == b"II*\0"  # BigTIFF only where it is needed
     with rasterio.open(written[1][layer]) as file:
         structure = file.tags(ns="IMAGE_STRUCTURE")
         assert (structure["LAYOUT"], structure["COMPRESSION"]) == ("COG", "DEFLATE")
@@ -304,6 +306,18 @@ def test_a_full_disk_at_any_moment_leaves_nothing(tmp_path, missing):
         write_cogs(blocks_of(noise), grid, paths, overwrite=True)
     assert list(tmp_path.iterdir()) == [tmp_path / "map.tif"]
     assert (tmp_path / "map.tif").read_bytes() == before
+
+
+def test_a_damaged_overview_is_noticed(tmp_path):
+    path = tmp_path / "map.tif"
+    write_cogs(blocks_of(np.ones((700, 600), np.float32)), Grid(700, 600, TRANSFORM, UTM), {"probability": path})
+    with rasterio.open(path) as file:
+        start = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1, ovr=0))
+    content = bytearray(path.read_bytes())
+    content[start : start + 20] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(RasterioIOError):
+        _check(path, [])
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
