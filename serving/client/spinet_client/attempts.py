@@ -8,17 +8,15 @@ import grpc
 import numpy as np
 
 from spinet_client.calls import Model, VersionStatus
-from spinet_client.errors import ServingError, explain, is_too_large
+from spinet_client.errors import ServingError, explain, is_gone, is_passing
 
-# A server that is gone or overloaded for the moment; anything else would fail again.
-RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_DELAY = 0.1  # seconds
 LONGEST_DELAY = 5.0
 # For how long a server that could not be reached is asked last: connecting to a dead machine takes seconds each time.
 AVOIDED = 10.0
 # How often a server is asked whether a model is ready, and what it may answer before it is.
 POLL = 0.2  # seconds
-STARTING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
+STARTING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class Rotation:
@@ -89,7 +87,7 @@ class Attempts:
         Raises:
             ServingError: if there is none: the error is not of those that pass, or retries or time are used up.
         """
-        if error.code() == grpc.StatusCode.UNAVAILABLE:
+        if is_gone(error):
             self._rotation.failed(self.server)
         self._failures += 1
         rounds, turn = divmod(self._failures, len(self._servers))
@@ -98,7 +96,7 @@ class Attempts:
         if turn == 0:
             longest = min(FIRST_DELAY * 2 ** min(rounds - 1, 10), LONGEST_DELAY)
             pause = longest * np.random.default_rng().uniform(0.5, 1.0)
-        if error.code() not in RETRIED or is_too_large(error) or exhausted or pause >= self.remaining:
+        if not is_passing(error) or exhausted or pause >= self.remaining:
             raise explain(error, self._tried(), self._timeout) from error
         self.server = self._servers[turn]
         return pause
@@ -124,6 +122,7 @@ class Readiness:
         self._server = server
         self._timeout = timeout
         self._deadline = time.monotonic() + timeout
+        self._problem = ""
 
     @property
     def remaining(self) -> float:
@@ -146,14 +145,17 @@ class Readiness:
             error = explain(found, [self._server], self._timeout)
             if found.code() not in STARTING:
                 raise error
-            problem = str(error)
+            # The question that was under way at the end tells nothing new.
+            if found.code() != grpc.StatusCode.DEADLINE_EXCEEDED or not self._problem:
+                self._problem = str(error)
         elif any(one.state == "AVAILABLE" for one in found):
             return 0.0
         else:
             states = [f"version {one.version} is {one.state} {one.error}".strip() for one in found]
-            problem = "; ".join(states) or "it has no version."
+            self._problem = "; ".join(states) or "it has no version."
             if found and all(one.state == "END" and one.error for one in found):
-                raise ServingError(f"The server at {self._server} cannot load {self._model}: {problem}")
+                raise ServingError(f"The server at {self._server} cannot load {self._model}: {self._problem}")
         if self.remaining <= POLL:
-            raise ServingError(f"{self._model} was not ready at {self._server} within {self._timeout:g} s: {problem}")
+            waited = f"{self._model} was not ready at {self._server} within {self._timeout:g} s"
+            raise ServingError(f"{waited}: {self._problem}")
         return POLL

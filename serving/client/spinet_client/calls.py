@@ -194,6 +194,8 @@ def metadata(model: Model) -> Call[dict[str, Signature]]:
         return {
             name: Signature(_tensors(signature.inputs), _tensors(signature.outputs))
             for name, signature in sorted(signatures.signature_def.items())
+            # TensorFlow's own ones, which nobody can ask for.
+            if not name.startswith("__")
         }
 
     return Call(GET_MODEL_METADATA, request, read)

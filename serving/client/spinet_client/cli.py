@@ -16,7 +16,7 @@ from spinet_client.calls import Signature, Tensor
 from spinet_client.client import Client
 from spinet_client.environment import HELP, open_client
 from spinet_client.errors import ServingError
-from spinet_client.tiling import SpinetError
+from spinet_client.tiling import TILE, WINDOW, SpinetError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,12 +162,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--frames", choices=("all", "clearest"), default="all", help="which frames of each tile (default: %(default)s)")
     add("--max-cloud", type=float, default=0.25, help="for `all`: the part of a tile not clear (default: %(default)s)")
     add("--count", type=int, default=20, help="for `clearest`: how many (default: %(default)s)")
-    add("--tile", type=int, default=64, help="greatest side of a tile in pixels (default: %(default)s)")
-    add("--overlap", type=int, default=16, help="over which tiles are blended (default: %(default)s)")
+    add("--tile", type=int, default=TILE, help="greatest side of a tile in pixels (default: %(default)s)")
+    add("--overlap", type=int, help="pixels over which tiles are blended (default: a quarter of a tile)")
     add(
         "--seam-free",
-        action="store_true",
-        help="windows of 32 pixels at fixed places instead of tiles, 4 times the work",
+        type=int,
+        nargs="?",
+        const=WINDOW,
+        default=False,
+        metavar="WINDOW",
+        help="windows at fixed places instead of tiles, four times the work (default size: %(const)s)",
     )
     add("--concurrency", type=int, default=4, help="requests under way at once (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace the output if it exists")

@@ -21,9 +21,19 @@ class ServingError(SpinetError):
         self.code = code
 
 
-def is_too_large(error: grpc.RpcError) -> bool:
-    """Whether a message was refused for its size, which no repetition changes; gRPC has no code of its own for it."""
-    return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "")
+def is_gone(error: grpc.RpcError) -> bool:
+    """Whether the server was not there, or left before it answered.
+
+    A server that ends resets the requests that wait in it. gRPC has no better code for that than CANCELLED, with no
+    more words; where a server cancels a request for a reason, it says so.
+    """
+    code = error.code()
+    return code == grpc.StatusCode.UNAVAILABLE or (code == grpc.StatusCode.CANCELLED and error.details() == code.name)
+
+
+def is_passing(error: grpc.RpcError) -> bool:
+    """Whether the same request may succeed later: the server is gone or overloaded. Anything else would fail again."""
+    return is_gone(error) or (error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and not _is_too_large(error))
 
 
 def explain(error: grpc.RpcError, servers: Sequence[str], timeout: float) -> ServingError:
@@ -37,10 +47,11 @@ def explain(error: grpc.RpcError, servers: Sequence[str], timeout: float) -> Ser
     Returns:
         The error to raise.
     """
-    code, said, last = error.code(), _one_line(error.details()), servers[-1]
+    code = grpc.StatusCode.UNAVAILABLE if is_gone(error) else error.code()
+    said, last = _one_line(error.details()), servers[-1]
     explanations = {
         grpc.StatusCode.UNAVAILABLE: f"No server answers at {', '.join(servers)}. Check the address, and that a server "
-        f"runs there: `python -m serving.server --model-dir DIR` starts a local one. gRPC says: {said}",
+        f"runs there: `python -m serving.server --model_base_path DIR` starts a local one. gRPC says: {said}",
         grpc.StatusCode.RESOURCE_EXHAUSTED: f"The server at {last} has too much to do. Send fewer requests at once, or "
         f"allow more time and retries. It says: {said}",
         grpc.StatusCode.DEADLINE_EXCEEDED: f"The server at {last} gave no answer within {timeout:g} s. Allow more "
@@ -52,9 +63,14 @@ def explain(error: grpc.RpcError, servers: Sequence[str], timeout: float) -> Ser
         f"there: {said}",
     }
     message = explanations.get(code, f"The server at {last} refused the request ({code.name}): {said}")
-    if is_too_large(error):
+    if _is_too_large(error):
         message = f"The message is too large for the server at {last}. Send smaller tiles or batches. It says: {said}"
     return ServingError(message, code)
+
+
+def _is_too_large(error: grpc.RpcError) -> bool:
+    # gRPC has no code of its own for messages beyond a limit, which no repetition makes smaller.
+    return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or "")
 
 
 def _one_line(details: str | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spinet_client.calls import Prediction
 from spinet_client.errors import ServingError
-from spinet_client.tiling import WINDOW, FrameChoice, Method, Mosaic, Tile, TileRequest, Tiling, cut_request
+from spinet_client.tiling import TILE, WINDOW, FrameChoice, Method, Mosaic, Tile, TileRequest, Tiling, cut_request
 
 Progress = Callable[[int, int], None]
 Started = TypeVar("Started")
@@ -22,8 +22,8 @@ class MapOptions(TypedDict, total=False):
     count: int  # 20: how many "clearest" keeps
     max_cloud: float  # 0.25: the greatest part of a tile without clear ground that "all" accepts
     tile: int  # 64: the greatest side of a tile, in pixels of the scene
-    overlap: int  # 16: the least overlap of neighbouring tiles, over which they are blended
-    seam_free: bool  # False: whether windows of 32 pixels at fixed places take the place of tiles
+    overlap: int | None  # the least overlap of neighbouring tiles, over which they are blended; a quarter of a tile
+    seam_free: bool | int  # False: whether windows at fixed places take the place of tiles, of 32 pixels or as many
     origin: tuple[int, int]  # (0, 0): row and column of the scene's first pixel in the grid of those windows
 
 
@@ -57,9 +57,9 @@ class SceneMap:
         frames: Method = "all",
         count: int = 20,
         max_cloud: float = 0.25,
-        tile: int = 64,
-        overlap: int = 16,
-        seam_free: bool = False,
+        tile: int = TILE,
+        overlap: int | None = None,
+        seam_free: bool | int = False,
         origin: tuple[int, int] = (0, 0),
     ):
         if images.dtype != np.uint16 or images.ndim != 4 or not images.size:
@@ -77,7 +77,8 @@ class SceneMap:
             raise ServingError(f"Expected a concurrency of 1 or more. Received: {concurrency}.")
         height, width = images.shape[1:3]
         if seam_free:
-            self._tiling = Tiling.anchored(height, width, scale, WINDOW, origin)
+            window = WINDOW if seam_free is True else seam_free
+            self._tiling = Tiling.anchored(height, width, scale, window, origin)
         else:
             self._tiling = Tiling.spread(height, width, scale, tile, overlap)
         self._images = images

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from spinet_client import ServingError, attempts
-from spinet_client.attempts import RETRIED, Attempts, Readiness, Rotation
+from spinet_client.attempts import Attempts, Readiness, Rotation
 from spinet_client.calls import Model, VersionStatus
+
+PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 class Failure(grpc.RpcError):
@@ -56,12 +58,21 @@ def test_pauses_double_up_to_five_seconds_less_a_random_part(clock):
     assert first != second
 
 
-@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code not in RETRIED])
+@pytest.mark.parametrize(
+    "code", [code for code in grpc.StatusCode if code.name not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")]
+)
 def test_other_failures_are_final(code):
     attempt = Attempts(Rotation(["a", "b"]), timeout=100, retries=None)
     with pytest.raises(ServingError, match=r"(at|to) a") as raised:
         attempt.after(Failure(code, "why"))
     assert raised.value.code == code
+
+
+def test_a_request_that_an_ending_server_resets_is_repeated():
+    attempt = Attempts(Rotation(["a", "b"]), timeout=100, retries=0)
+    assert attempt.after(Failure(grpc.StatusCode.CANCELLED, "CANCELLED")) == 0
+    with pytest.raises(ServingError, match="No server answers at a, b"):
+        attempt.after(Failure(grpc.StatusCode.CANCELLED, "CANCELLED"))
 
 
 def test_a_message_too_large_is_final():
@@ -113,6 +124,7 @@ def version(state, error="", number=1):
         [version("END")],
         Failure(),
         Failure(grpc.StatusCode.NOT_FOUND),
+        Failure(grpc.StatusCode.DEADLINE_EXCEEDED),
     ],
 )
 def test_a_model_that_may_become_ready_is_waited_for(clock, found):
@@ -121,6 +133,14 @@ def test_a_model_that_may_become_ready_is_waited_for(clock, found):
     clock.now += 10
     with pytest.raises(ServingError, match="spinet was not ready at a within 10 s"):
         readiness.after(found)
+
+
+def test_what_was_known_before_the_time_was_over_is_told(clock):
+    readiness = Readiness(Model("spinet"), "a", timeout=10)
+    readiness.after([version("LOADING")])
+    clock.now += 10
+    with pytest.raises(ServingError, match=r"within 10 s: version 1 is LOADING$"):
+        readiness.after(Failure(grpc.StatusCode.DEADLINE_EXCEEDED))
 
 
 def test_one_available_version_is_enough():

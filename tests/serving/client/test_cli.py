@@ -77,6 +77,7 @@ def test_predict(fake, scene, tmp_path, capsys, name, with_valid):
         (["--tile", "4", "--overlap", "0"], (1, 3, 3, 4, 3)),
         (["--max-cloud", "0"], (1, 2, 9, 10, 3)),
         (["--seam-free"], (1, 3, 32, 32, 3)),
+        (["--seam-free", "8"], (1, 3, 8, 8, 3)),
     ],
 )
 def test_options_of_predict_reach_the_requests(fake, scene, tmp_path, options, shape):

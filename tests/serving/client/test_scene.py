@@ -15,7 +15,7 @@ from spinet_client.scene import SceneMap
 
 from spinet_tf.tiling import FrameChoice, Mosaic, Tiling, cut_request
 from tests.serving.client import fake as fake_module
-from tests.serving.client.fake import BANDS, SCALE, MeanEngine
+from tests.serving.client.fake import BANDS, SCALE, FakeServer, MeanEngine
 
 SMALL = {"tile": 8, "overlap": 4}
 
@@ -56,7 +56,9 @@ def in_process(images, valid, tiling, choice):
             Tiling.spread(19, 23, SCALE, 8, 4),
             FrameChoice("clearest", 2),
         ),
+        ({"tile": 10}, Tiling.spread(19, 23, SCALE, 10, 2), FrameChoice()),
         ({"seam_free": True}, Tiling.anchored(19, 23, SCALE), FrameChoice()),
+        ({"seam_free": 8}, Tiling.anchored(19, 23, SCALE, 8), FrameChoice()),
         ({"seam_free": True, "origin": (7, -9)}, Tiling.anchored(19, 23, SCALE, origin=(7, -9)), FrameChoice()),
     ],
 )
@@ -223,6 +225,20 @@ def test_what_cannot_be_used_is_refused(fake, ask, arguments, options, message):
 
 
 # === A server that dies ===
+
+
+def test_a_server_stopped_and_started_mid_scene(ask, scene):
+    servers = [FakeServer()]
+
+    def restart(done, total):
+        if done in (3, 5, 8, 9):
+            servers[-1].stop()
+            servers.append(FakeServer(servers[0].port))
+
+    probability = ask(servers[0].address, "predict_scene", *scene, **SMALL, progress=restart)
+    servers[-1].stop()
+    assert len(servers) == 5
+    np.testing.assert_array_equal(probability, in_process(*scene, Tiling.spread(19, 23, SCALE, 8, 4), FrameChoice()))
 
 
 @pytest.mark.slow
