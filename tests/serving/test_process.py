@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def running(*flags):
+def running(*flags, port=0):
     """A server process, and what it says when it is ready: (process, lines)."""
-    argv = [sys.executable, "-m", "serving.server", "--port", "0", *map(str, flags)]
+    argv = [sys.executable, "-m", "serving.server", "--port", *map(str, [port, *flags])]
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
@@ -31,35 +31,28 @@ def running(*flags):
             process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_server_says_where_it_listens_and_stops_cleanly(toys, connect, number):
-    with running("--model_base_path", toys(2), "--model_name=toy", "--rest_api_port=0") as (process, lines):
+def test_the_server_says_where_it_listens_follows_its_configuration_and_stops_cleanly(toys, tmp_path, connect, until):
+    config = tmp_path / "models.config"
+    text = 'model_config_list {{ config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }} }}'
+    config.write_text(text.format("toy", toys(2)))
+    flags = ["--model_config_file", config, "--model_config_file_poll_wait_seconds=0.05", "--rest_api_port=0"]
+    with running(*flags) as (process, lines):
         assert re.fullmatch(r"HTTP on 127\.0\.0\.1:\d+\n", lines[0])
         *words, address = lines[1].split()
         assert " ".join(words) == "serving toy version 2 on"
-        stub, _ = connect(address)
+        stub, channel = connect(address)
         assert offset(stub) == 2
-        process.send_signal(number)
-        assert process.wait(30) == 0
-        assert refusal(stub.Predict, toy_request())[0] == "UNAVAILABLE"
-        assert process.stdout.read() == "stopped\n"
-        assert process.stderr.read() == ""
-
-
-def test_configuration_files_are_read_and_polled(toys, tmp_path, connect, until):
-    config = tmp_path / "models.config"
-    text = 'model_config_list {{ config {{ name: "{}" base_path: "{}" model_platform: "tensorflow" }} }}'
-    config.write_text(text.format("toy", toys(1)))
-    flags = ["--model_config_file", config, "--model_config_file_poll_wait_seconds", "0.05"]
-    with running(*flags) as (process, lines):
-        assert lines[-1].startswith("serving toy version 1 on ")
-        stub, channel = connect(lines[-1].split()[-1])
         config.write_text("nonsense")
         assert "models.config: Expected a ModelServerConfig" in process.stderr.readline()
         config.write_text(text.format("other", toys(3, name="other")))
         until(lambda: states(channel, "other") == {3: "AVAILABLE"})
-        assert states(channel) == {1: "END"}
+        assert states(channel) == {2: "END"}
         assert offset(stub, name="other") == 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert refusal(stub.Predict, toy_request())[0] == "UNAVAILABLE"
+        assert process.stdout.read() == "stopped\n"
+        assert "Traceback" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(
