@@ -157,15 +157,28 @@ def open_map(path: str | os.PathLike) -> Iterator[DatasetReader]:
     """Open a map that was written, without a warning where it has no position; it holds little memory.
 
     Raises:
-        SpinetError: if it cannot be opened or, while it is open, read.
+        SpinetError: if it cannot be opened.
     """
     with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            with rasterio.open(path, driver="GTiff") as file:
-                yield file
+            file = rasterio.open(path, driver="GTiff")
         except RasterioError as error:
             raise SpinetError(f"Cannot read {path} as a GeoTIFF: {error}") from error
+        with file:
+            yield file
+
+
+def read_part(file: DatasetReader, window: Window) -> np.ndarray:
+    """Read a window of the only band of a map.
+
+    Raises:
+        SpinetError: if it cannot be read.
+    """
+    try:
+        return file.read(1, window=window)
+    except RasterioError as error:
+        raise SpinetError(f"Cannot read {file.name}: its data are damaged around {window}.") from error
 
 
 def _layer(name: str, dtype: str) -> Layer:

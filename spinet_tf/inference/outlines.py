@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from spinet_tf.inference.geotiff import read_part
 from spinet_tf.progress import track
 
 
@@ -61,8 +62,8 @@ def trace(
     # Which piece ends at every column of the blocks above, and at every row of the block to the left; -1 is none.
     above = np.full(classes.width, -1)
     for window in track(_blocks(classes, side), "Tracing polygons"):
-        labels, value = _label(classes.read(1, window=window), values)
-        shown = np.where(labels > 0, probability.read(1, window=window), 0) * probability.scales[0]
+        labels, value = _label(read_part(classes, window), values)
+        shown = np.where(labels > 0, read_part(probability, window), 0) * probability.scales[0]
         pixels = np.bincount(labels.ravel(), minlength=len(value))
         total = np.bincount(labels.ravel(), weights=shown.ravel(), minlength=len(value))
 

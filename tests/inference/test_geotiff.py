@@ -1,8 +1,5 @@
 """Maps come back from Cloud-Optimised GeoTIFFs value for value and place for place, or are not there at all."""
 
-import contextlib
-import resource
-
 import numpy as np
 import pytest
 import rasterio
@@ -16,6 +13,7 @@ from rio_cogeo import cog_validate
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.geotiff import Block, _check, write_cog, write_cogs
 from spinet_tf.inference.grid import Grid
+from tests.inference.full_disk import largest_file
 
 UTM = CRS.from_epsg(32633)
 TRANSFORM = Affine(2.5, 0, 500000.5, 0, -2.5, 5100000.25)
@@ -278,17 +276,6 @@ def test_blocks_that_are_not_the_map_are_refused(blocks, match, tmp_path):
     with pytest.raises(SpinetError, match=match):
         write_cogs(blocks, Grid(30, 20, TRANSFORM, UTM), paths, scale=2)
     assert list(tmp_path.iterdir()) == []
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """As a full disk: no file can grow beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("missing", [1, 1000, 60_000, 700_000, 1_500_000])
