@@ -110,6 +110,16 @@ def test_a_map_of_two_versions_is_warned_of(fake, ask, scene):
         ask(fake.address, "predict_scene", *scene, **SMALL)
 
 
+@pytest.mark.parametrize("version", [{"label": "stable"}, {"version": 3}])
+def test_every_tile_is_asked_of_the_same_model_with_the_token(fake, ask, scene, version):
+    ask(fake.address, "predict_scene", *scene, **SMALL, client={"model": "fields", "token": "secret", **version})
+    for request in fake.requests:
+        assert request.model_spec.name == "fields"
+        assert request.model_spec.version_label == version.get("label", "")
+        assert request.model_spec.version.value == version.get("version", 0)
+    assert {metadata.get("authorization") for metadata in fake.metadata} == {"Bearer secret"}
+
+
 # === Bounded work ===
 
 

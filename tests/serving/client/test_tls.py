@@ -4,10 +4,11 @@ import shutil
 import subprocess
 
 import grpc
+import numpy as np
 import pytest
 from spinet_client import TLS, Client, ServingError
 
-from tests.serving.client.fake import SCALE, FakeServer
+from tests.serving.client.fake import FakeServer
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
@@ -47,7 +48,8 @@ def test_answers_come_encrypted(encrypted, certificates, ask):
         {"certificate": certificates / "client.pem", "key": certificates / "client.key"} if asks_for_certificate else {}
     )
     tls = TLS(certificates / "ca.pem", **own)
-    assert ask(server.address, "describe", client={"tls": tls, "token": "secret"}).scale == SCALE
+    images = np.ones((1, 4, 4, 3), np.uint16)
+    assert ask(server.address, "predict_scene", images, client={"tls": tls, "token": "secret"}).shape == (8, 8)
     assert server.metadata[0]["authorization"] == "Bearer secret"
 
 
