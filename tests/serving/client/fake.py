@@ -58,6 +58,7 @@ class FakeServer:
         self.arrived = threading.Condition()
         self.hold = threading.Event()
         self.hold.set()
+        self.overdue = False
         self.most = self._present = 0
         self.states = [[AVAILABLE]]
         self.versions = [VERSION]
@@ -88,6 +89,7 @@ class FakeServer:
     def stop(self):
         self.hold.set()
         self._server.stop(None).wait()
+        assert not self.overdue, "a client waited for requests that nobody wanted any more"
 
     def __enter__(self):
         return self
@@ -108,7 +110,7 @@ class FakeServer:
                 if failure:
                     context.abort(*failure)
                 if answer == self._predict and "request" not in request.inputs:
-                    self.hold.wait(30)
+                    self.overdue |= not self.hold.wait(20)
                 return answer(request)
             finally:
                 with self.arrived:

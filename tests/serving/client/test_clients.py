@@ -228,6 +228,8 @@ def test_an_asynchronous_request_can_be_cancelled(fake):
             request = asyncio.create_task(client.predict(images()))
             await asyncio.to_thread(fake.wait_for, 1)
             request.cancel()
+            # Closed or not, a task that was cancelled is told so.
+            await client.close()
             with pytest.raises(asyncio.CancelledError):
                 await request
 
