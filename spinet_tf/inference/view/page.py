@@ -131,7 +131,7 @@ def _contents(
 
 def _sibling(map_path: str | os.PathLike, layer: str) -> Path | None:
     path = Path(map_path)
-    path = path.with_name(f"{path.stem}_{layer}{path.suffix}")
+    path = path.with_name(f"{path.stem}_{layer}.tif")
     return path if path.is_file() else None
 
 
