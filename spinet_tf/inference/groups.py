@@ -8,7 +8,7 @@ from spinet_tf.tiling import Axis, Tile, Tiling
 # The longest side of what a group of tiles covers, in pixels of the scene.
 SIDE = 512
 # The most that a group's images may take, in bytes.
-MEMORY = 256 << 20
+MEMORY = 128 << 20
 
 
 @dataclass(frozen=True)

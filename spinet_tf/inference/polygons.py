@@ -66,7 +66,7 @@ def write_polygons(
 
     Reference: https://doi.org/10.1179/000870493786962263 (Visvalingam and Whyatt, 1993)
     """
-    write = _writer(path)
+    write = polygon_writer(path)
     if min_area < 0 or simplify < 0:
         raise SpinetError(f"Expected numbers of 0 or more. Received: min_area {min_area}, simplify {simplify}")
     with replacing(path, overwrite) as temporary:
@@ -94,7 +94,8 @@ def write_polygons(
     return Path(path)
 
 
-def _writer(path: str | os.PathLike) -> Callable[[geopandas.GeoDataFrame, Path], None]:
+def polygon_writer(path: str | os.PathLike) -> Callable[[geopandas.GeoDataFrame, Path], None]:
+    """What writes a table in the format that a path's suffix says; a SpinetError if it is none of polygons."""
     suffix = Path(path).suffix.lower()
     if suffix in DRIVERS:
         return partial(_write_features, driver=DRIVERS[suffix])

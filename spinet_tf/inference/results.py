@@ -87,8 +87,7 @@ def map_on_disk(
     tags = {"SCENE": facts["name"], "MODEL": facts["engine"], "DATES": " ".join(facts["dates"])}
     write_cogs(blocks, grid, paths, scale=scale, dtype=dtype, tags=tags, overwrite=True, **options)
     arrays = {layer: _open(path, decoded=layer not in ("class", "frames")) for layer, path in paths.items()}
-    dataset = _dataset(arrays, grid, scale)
-    return dataset.assign_attrs(facts, files=[str(path) for path in paths.values()])
+    return _dataset(arrays, grid, scale).assign_attrs(facts)
 
 
 def _open(path: Path, decoded: bool) -> xr.DataArray:

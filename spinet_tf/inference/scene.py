@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -16,10 +15,11 @@ from spinet_tf.inference.assembly import assemble
 from spinet_tf.inference.engine import Engine, as_engine
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.groups import TileGroup, fitting_side, group_tiles
+from spinet_tf.inference.outputs import Outputs
 from spinet_tf.inference.parts import PartMemory, Parts
 from spinet_tf.inference.plan import make_plan
 from spinet_tf.inference.recipe import Recipe, make_tiling
-from spinet_tf.inference.restart import kept_parts, parts_folder
+from spinet_tf.inference.restart import kept_parts
 from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
 from spinet_tf.inference.running import Outcome, run_here
 from spinet_tf.inference.windows import UnreadableError, require_clear_ground
@@ -45,6 +45,11 @@ def predict_scene(
     valid_frames: bool = False,
     threshold: float | None = None,
     dtype: str = "float32",
+    polygons: str | os.PathLike | None = None,
+    min_area: float = 0.1,
+    simplify: float = 1.5,
+    quicklook: str | os.PathLike | None = None,
+    stac_item: str | os.PathLike | None = None,
     batch: int | None = None,
     dask: "str | Client | None" = None,
     overwrite: bool = False,
@@ -75,6 +80,12 @@ def predict_scene(
             on the scene's own grid.
         threshold: if given, the class is a layer too: 1 where the probability exceeds it, 0 elsewhere, 255 no data.
         dtype: of the probability and the uncertainty in files: "float32", or "uint8" for steps of 1 / 254.
+        polygons: with `output`, write the cultivated land to this .gpkg, .fgb or .parquet too, where the probability
+            exceeds the threshold, or 0.5 without one.
+        min_area: the smallest polygon, in hectares.
+        simplify: what outlines are smoothed by, in pixels of the map; 0 for not at all.
+        quicklook: with `output`, draw the map beside the clearest image in this .png.
+        stac_item: with `output`, describe all files in this STAC item, a .json.
         batch: how many tiles the model sees at once; as many as a training step of the paper when None.
         dask: the address of a dask scheduler, or a client of one: workers compute blocks, this process writes.
         overwrite: whether existing files may be replaced.
@@ -85,7 +96,7 @@ def predict_scene(
         `class` (y, x) uint8 and `valid_frames` (y_scene, x_scene) uint16. With `output` they are read from the files
         when needed. Attributes: `name` of the scene, `engine`, `frames` (the numbers of all frames used), `dates`
         (theirs), `frames_per_tile` (least and most), `tiles`, `tile` (height and width), `blocks`, `resumed` (how many
-        blocks an earlier run had finished), `files`.
+        blocks an earlier run had finished), `files` (all that were written).
 
     Raises:
         SpinetError: if the scene lacks a band of the model or has no valid frame, the model does not name its bands,
@@ -94,8 +105,16 @@ def predict_scene(
     Example:
         predict_scene("best.keras", open_scene("eopatch-902"), "map.tif", threshold=0.5)
     """
-    paths = map_paths(output, uncertainty, valid_frames, threshold) if output is not None else {}
-    _require_free(paths.values(), output, overwrite)
+    if polygons is not None and threshold is None:
+        threshold = 0.5
+    _require_options(threshold, dtype, batch)
+    outputs = None
+    if output is not None:
+        rasters = map_paths(output, uncertainty, valid_frames, threshold)
+        outputs = Outputs(rasters, polygons, min_area, simplify, quicklook, stac_item)
+        outputs.require_possible(Grid.of_scene(scene), overwrite)
+    elif polygons is not None or quicklook is not None or stac_item is not None:
+        raise SpinetError("Expected an output for the map, from which polygons, quicklook and STAC item are made.")
     choice = FrameChoice(frames, count, max_cloud)
     engine = as_engine(model)
     if engine.band_names is None:
@@ -103,7 +122,8 @@ def predict_scene(
             "The model does not name its bands, so the scene's cannot be matched to them. Give SPInet the names: "
             'SPInet(bands=("B02", "B03", ...)).'
         )
-    scene = select_bands(scene, engine.band_names)
+    # A picture wants more bands than the model does.
+    whole, scene = scene, select_bands(scene, engine.band_names)
     tiling = make_tiling(Grid.of_scene(scene), engine.scale, tile, overlap, seam_free)
     recipe = Recipe(tiling, choice, batch)
     side = fitting_side(scene.sizes["time"], scene.sizes["band"])
@@ -111,8 +131,8 @@ def predict_scene(
     require_clear_ground(scene, groups)
 
     keeping: AbstractContextManager[Parts] = nullcontext(PartMemory())
-    if output is not None:
-        keeping = kept_parts(Path(output), make_plan(model, engine, scene, recipe, side))
+    if outputs is not None:
+        keeping = kept_parts(outputs.rasters["probability"], make_plan(model, engine, scene, recipe, side))
     with keeping as parts:
         resumed = len(parts.finished())
         _compute(scene, groups, recipe, model, engine, dask, parts)
@@ -128,16 +148,22 @@ def predict_scene(
         layers = ["probability", *["uncertainty"] * uncertainty, *["frames"] * valid_frames]
         blocks = assemble(parts, groups, tiling, layers)
         grid = Grid.of_scene(scene, engine.scale)
-        if output is None:
+        if outputs is None:
             return map_in_memory(blocks, grid, engine.scale, layers, threshold).assign_attrs(facts)
-        return map_on_disk(blocks, grid, engine.scale, paths, threshold, dtype, facts)
+        result = map_on_disk(blocks, grid, engine.scale, outputs.rasters, threshold, dtype, facts)
+        # While the parts are still there: what fails here is made from them by the next run.
+        dates = scene["time"].values[facts["frames"]] if "time" in scene.coords else ()
+        outputs.write_further(whole, dates, {"model": facts["engine"], "scene": facts["name"]})
+        return result.assign_attrs(files=[str(path) for path in outputs.files.values()])
 
 
-def _require_free(paths: Iterable[Path], output: str | os.PathLike | None, overwrite: bool) -> None:
-    for path in paths:
-        # What an earlier run began, it was allowed to write.
-        if path.exists() and not overwrite and not parts_folder(Path(output or path)).is_dir():
-            raise SpinetError(f"{path} exists already. Choose another output or pass --overwrite.")
+def _require_options(threshold: float | None, dtype: str, batch: int | None) -> None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise SpinetError(f"Expected a threshold from 0 to 1. Received: {threshold}")
+    if dtype not in ("float32", "uint8"):
+        raise SpinetError(f"Expected the dtype float32 or uint8. Received: {dtype}")
+    if batch is not None and batch < 1:
+        raise SpinetError(f"Expected a batch of at least 1 tile. Received: {batch}")
 
 
 def _compute(

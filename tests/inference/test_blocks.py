@@ -140,8 +140,8 @@ def test_groups_cover_all_tiles_within_the_side():
 
 def test_long_series_have_smaller_blocks():
     assert fitting_side(20, 12) == 512
-    assert 2 * 146 * 12 * fitting_side(146, 12) ** 2 <= 256 << 20
-    assert fitting_side(146, 12) > 250
+    assert 2 * 146 * 12 * fitting_side(146, 12) ** 2 <= 128 << 20
+    assert fitting_side(146, 12) > 190
 
 
 @pytest.mark.parametrize("side", [7, 16, 100])
