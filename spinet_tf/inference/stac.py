@@ -64,8 +64,8 @@ def write_item(
         path: the item to write, a .json.
         dates: of the images that the map was made from, such as `scene["time"].values`, in UTC. The item spans them;
             without any it bears the time of its writing, because STAC items must have one.
-        derived_from: what the map was made from, by titles: "model", the STAC item of an exported model or the
-            model's file, "scene", and others; addresses or paths.
+        derived_from: what the map was made from, by titles, such as "model" and "scene". Paths and addresses become
+            links (best for a model is the STAC item beside its SavedModel); other names, as of a preset, are only told.
         overwrite: whether an existing file may be replaced.
 
     Returns:
@@ -82,10 +82,14 @@ def write_item(
     """
     with replacing(path, overwrite) as temporary:
         item = _item(paths, Path(path).parent, dates)
-        for title, target in (derived_from or {}).items():
-            address = _address(target, Path(path).parent)
-            media_type = MediaType.GEOJSON if address.endswith(".json") else None
-            item.add_link(pystac.Link(RelType.DERIVED_FROM, address, media_type, title))
+        sources = derived_from or {}
+        if sources:
+            item.properties["description"] = f"Made from {', '.join(f'{key} {sources[key]}' for key in sources)}."
+        for title, target in sources.items():
+            if "://" in str(target) or Path(target).exists():
+                address = _address(target, Path(path).parent)
+                media_type = MediaType.GEOJSON if address.endswith(".json") else None
+                item.add_link(pystac.Link(RelType.DERIVED_FROM, address, media_type, title))
         with reported(path):
             temporary.write_text(json.dumps(item.to_dict(transform_hrefs=False), indent=2) + "\n", encoding="utf-8")
     return Path(path)
