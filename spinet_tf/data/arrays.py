@@ -73,7 +73,7 @@ def _reporting(path: Path) -> Iterator[None]:
         raise
     except (EOFError, zlib.error) as error:
         raise SpinetError(f"{path} is truncated or corrupt ({error}). Copy or download it again.") from error
-    except (OSError, ValueError, KeyError, MemoryError) as error:
+    except Exception as error:  # damaged heads raise errors of Python's tokenizer, and more
         raise SpinetError(f"{path} is not a readable array: {error}. Copy or download it again.") from error
 
 

@@ -39,6 +39,8 @@ def open_xarray_file(path: Path, offset: float | None = None) -> xr.Dataset:
     try:
         # Fill values are left in place: decoding them would turn integers into floats.
         content = xr.open_dataset(path, decode_coords="all", mask_and_scale=False, **options)
+        # Some writers do not say that their variables refer to it.
+        content = content.set_coords([name for name in ("spatial_ref",) if name in content])
         content = content.assign({name: _lazily(variable, path) for name, variable in content.data_vars.items()})
     except Exception as error:  # the readers raise dozens of types
         raise SpinetError(f"{path} cannot be read: {error}. Copy or download it again.") from error
