@@ -1,5 +1,8 @@
 """The command line, from arguments to files and exit codes."""
 
+import errno
+from pathlib import Path
+
 import grpc
 import numpy as np
 import pytest
@@ -126,6 +129,19 @@ def test_an_output_that_cannot_be_written_is_refused(fake, scene, tmp_path, caps
     argv = ["predict", scene / "images.npy", "-o", tmp_path / "missing" / "map.npy", "--server", fake.address]
     assert "error: Cannot write" in failure(capsys, *argv)
     assert not fake.requests
+
+
+def test_a_full_disk_leaves_what_was_there(fake, scene, tmp_path, capsys, monkeypatch):
+    def save(file, array):
+        open(file, "wb").close() if isinstance(file, Path) else file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "map.npy").write_text("mine")
+    monkeypatch.setattr(np, "save", save)
+    argv = ["predict", scene / "images.npy", "-o", tmp_path / "map.npy", "--server", fake.address, "--overwrite"]
+    assert "map.npy: No space left on device. Choose another output" in failure(capsys, *argv)
+    assert [path.name for path in tmp_path.iterdir()] == ["map.npy"]
+    assert (tmp_path / "map.npy").read_text() == "mine"
 
 
 def test_failures_leave_nothing(fake, scene, tmp_path, capsys):

@@ -49,7 +49,9 @@ def test_answers_come_encrypted(encrypted, certificates, ask):
     )
     tls = TLS(certificates / "ca.pem", **own)
     images = np.ones((1, 4, 4, 3), np.uint16)
-    assert ask(server.address, "predict_scene", images, client={"tls": tls, "token": "secret"}).shape == (8, 8)
+    assert ask(
+        server.address, "predict_scene", images, client={"tls": tls, "token": "secret", "timeout": 20}
+    ).shape == (8, 8)
     assert server.metadata[0]["authorization"] == "Bearer secret"
 
 
