@@ -23,11 +23,13 @@ class Part:
             are added.
         counts: int16 (height, width), see there; where groups overlap, the greatest counts.
         frames: bool (tiles, time), which frames of the scene each tile was shown.
+        checksum: of what was read of the scene for it.
     """
 
     total: np.ndarray
     counts: np.ndarray
     frames: np.ndarray
+    checksum: int
 
 
 class Parts(Protocol):
@@ -48,8 +50,11 @@ class Parts(Protocol):
     def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
         """A rectangle of a part's total and counts; rows and columns count the scene's pixels from the part's first."""
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """The `frames` of all parts."""
+    def facts(self, name: str) -> tuple[np.ndarray, int]:
+        """A part's frames and checksum."""
+
+    def clear(self) -> None:
+        """Forget all parts."""
 
 
 class PartMemory:
@@ -70,8 +75,12 @@ class PartMemory:
         part = self._parts[name]
         return part.total[_fine(rows, scale), _fine(columns, scale)], part.counts[rows, columns]
 
-    def frames(self) -> Iterator[np.ndarray]:
-        return (part.frames for part in self._parts.values())
+    def facts(self, name: str) -> tuple[np.ndarray, int]:
+        part = self._parts[name]
+        return part.frames, part.checksum
+
+    def clear(self) -> None:
+        self._parts.clear()
 
 
 class PartFolder:
@@ -98,6 +107,7 @@ class PartFolder:
             file.create_dataset("total", data=part.total, **options)
             file.create_dataset("counts", data=part.counts, **options)
             file.create_dataset("frames", data=part.frames, **options)
+            file.attrs["checksum"] = part.checksum
         path = self._path(name)
         try:
             with replacing(path) as temporary:
@@ -112,11 +122,13 @@ class PartFolder:
         with self._open(name) as file:
             return file["total"][_fine(rows, scale), _fine(columns, scale)], file["counts"][rows, columns]
 
-    def frames(self) -> Iterator[np.ndarray]:
-        for name in self.finished():
-            with self._open(name) as file:
-                frames = file["frames"][:]
-            yield frames
+    def facts(self, name: str) -> tuple[np.ndarray, int]:
+        with self._open(name) as file:
+            return file["frames"][:], int(file.attrs["checksum"])
+
+    def clear(self) -> None:
+        for path in self.folder.glob("*.h5"):
+            path.unlink()
 
     @contextmanager
     def _open(self, name: str) -> Iterator[h5py.File]:

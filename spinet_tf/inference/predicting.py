@@ -57,7 +57,7 @@ def predict_group(
             mosaic.add(tile, answer, request.counts)
             used[number, window.frames[request.frames]] = True
         advance(len(tiles))
-    return Part(mosaic.total, mosaic.counts, used)
+    return Part(mosaic.total, mosaic.counts, used, window.checksum)
 
 
 def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np.ndarray]:

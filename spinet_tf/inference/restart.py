@@ -4,14 +4,14 @@ import fcntl
 import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
-from spinet_tf.inference.parts import PartFolder
+from spinet_tf.inference.parts import PartFolder, Parts
 
 
 def parts_folder(output: Path) -> Path:
@@ -48,8 +48,9 @@ def kept_parts(output: Path, plan: dict[str, Any]) -> Iterator[PartFolder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SpinetError(f"Another process is writing {output}. Wait for it, or choose another output.") from error
-        _keep_what_fits(folder, plan, output)
-        yield PartFolder(folder)
+        parts = PartFolder(folder)
+        _keep_what_fits(parts, plan, output)
+        yield parts
         # First under another name, so that no run takes what is left of it for its own.
         rubbish = folder.with_name(f"{folder.name}.old")
         shutil.rmtree(rubbish, ignore_errors=True)
@@ -57,20 +58,30 @@ def kept_parts(output: Path, plan: dict[str, Any]) -> Iterator[PartFolder]:
         shutil.rmtree(rubbish, ignore_errors=True)
 
 
-def _keep_what_fits(folder: Path, plan: dict[str, Any], output: Path) -> None:
-    path = folder / "plan.json"
+def begin_anew(parts: Parts, output: Path, changed: Sequence[str]) -> None:
+    """Forget parts that belong to another map, and say so.
+
+    Args:
+        parts: those of an earlier run.
+        output: the map's file.
+        changed: what the earlier run had another of.
+    """
+    warnings.warn(f"{output} was begun with another {' and other '.join(changed)}; it is begun anew.", stacklevel=2)
+    parts.clear()
+
+
+def _keep_what_fits(parts: PartFolder, plan: dict[str, Any], output: Path) -> None:
+    path = parts.folder / "plan.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         earlier = {}
     if earlier == plan:
         return
-    if earlier:
-        changed = [name for name in plan if earlier.get(name) != plan[name]]
-        warnings.warn(f"{output} was begun with another {' and other '.join(changed)}; it is begun anew.", stacklevel=5)
     # In this order, so that no part is ever taken for one of another plan.
     path.unlink(missing_ok=True)
-    for part in folder.glob("*.h5"):
-        part.unlink()
+    if earlier:
+        begin_anew(parts, output, [name for name in plan if earlier.get(name) != plan[name]])
+    parts.clear()
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(plan, indent=1), encoding="utf-8")

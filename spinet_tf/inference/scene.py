@@ -19,10 +19,10 @@ from spinet_tf.inference.outputs import Outputs
 from spinet_tf.inference.parts import PartMemory, Parts
 from spinet_tf.inference.plan import make_plan
 from spinet_tf.inference.recipe import Recipe, make_tiling
-from spinet_tf.inference.restart import kept_parts
+from spinet_tf.inference.restart import begin_anew, kept_parts
 from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
 from spinet_tf.inference.running import Outcome, run_here
-from spinet_tf.inference.windows import UnreadableError, require_clear_ground
+from spinet_tf.inference.windows import UnreadableError, read_window, require_clear_ground, unread_window
 from spinet_tf.progress import progress_bar
 from spinet_tf.tiling import TILE, FrameChoice, Method
 
@@ -134,6 +134,8 @@ def predict_scene(
     if outputs is not None:
         keeping = kept_parts(outputs.rasters["probability"], make_plan(model, engine, scene, recipe, side))
     with keeping as parts:
+        if outputs is not None and not _still_the_same(scene, groups, recipe, parts):
+            begin_anew(parts, outputs.rasters["probability"], ["scene"])
         resumed = len(parts.finished())
         _compute(scene, groups, recipe, model, engine, dask, parts)
         facts = {
@@ -164,6 +166,21 @@ def _require_options(threshold: float | None, dtype: str, batch: int | None) -> 
         raise SpinetError(f"Expected the dtype float32 or uint8. Received: {dtype}")
     if batch is not None and batch < 1:
         raise SpinetError(f"Expected a batch of at least 1 tile. Received: {batch}")
+
+
+def _still_the_same(scene: xr.Dataset, groups: Sequence[TileGroup], recipe: Recipe, parts: Parts) -> bool:
+    """Whether the pixels that an earlier run has read are what they were: those of one block, read again."""
+    finished = parts.finished()
+    for group in groups:
+        if group.name in finished:
+            frames, checksum = parts.facts(group.name)
+            # Where nothing was seen, little can change.
+            if frames.any():
+                try:
+                    return read_window(unread_window(scene, group), recipe, group).checksum == checksum
+                except UnreadableError:
+                    return True
+    return True
 
 
 def _compute(
@@ -210,7 +227,8 @@ def _keep(outcomes: Iterable[Outcome], parts: Parts) -> list[UnreadableError]:
 def _frames_used(scene: xr.Dataset, parts: Parts) -> dict[str, Any]:
     used = np.zeros(scene.sizes["time"], bool)
     lengths: set[int] = set()
-    for frames in parts.frames():
+    for name in parts.finished():
+        frames, _ = parts.facts(name)
         used |= frames.any(axis=0)
         lengths.update(np.unique(frames.sum(axis=1)).tolist())
     # Tiles without data were shown to nobody.

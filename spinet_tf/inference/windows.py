@@ -1,5 +1,6 @@
 """Reading of a scene what one group of tiles shows, and nothing else."""
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class Window:
         frames: int64 (frames,), their numbers in the scene.
         dates: how many frames the scene has.
         origin: the row and column of the scene at which it begins.
+        checksum: of what was read.
     """
 
     images: np.ndarray
@@ -32,6 +34,7 @@ class Window:
     frames: np.ndarray
     dates: int
     origin: tuple[int, int]
+    checksum: int
 
 
 def unread_window(scene: xr.Dataset, group: TileGroup) -> xr.Dataset:
@@ -59,9 +62,10 @@ def read_window(unread: xr.Dataset, recipe: Recipe, group: TileGroup, scheduler:
     # Files, networks and decoders fail in dozens of ways.
     except Exception as error:
         raise UnreadableError(f"{group}: {str(error) or type(error).__name__}") from error
+    checksum = zlib.crc32(np.ascontiguousarray(bands).data, zlib.crc32(np.ascontiguousarray(valid).data))
     # A view: each tile is copied out of it in the order of axes that the network wants.
     images = bands.transpose("time", "y", "x", "band").to_numpy()
-    return Window(images, valid[frames], frames, len(valid), origin)
+    return Window(images, valid[frames], frames, len(valid), origin, checksum)
 
 
 def require_clear_ground(scene: xr.Dataset, groups: list[TileGroup]) -> None:

@@ -158,6 +158,7 @@ def test_assembled_rectangles_cover_the_map_once(side):
             rng.integers(0, 2**26, (2 * shape[0], 2 * shape[1]), np.int32),
             rng.integers(-1, 9, shape, np.int16),
             np.ones((1, 1), bool),
+            checksum=0,
         )
         parts.save(group.name, part)
         total[2 * y.start : 2 * y.stop, 2 * x.start : 2 * x.stop] += part.total

@@ -113,10 +113,15 @@ def test_another_model_scene_or_option_begins_anew_and_says_so(scene, expected, 
     assert begin() == 3
     other = make_scene(40, 40)
     other["bands"][0, 0, 0, 0] += 1
+    cloudier = make_scene(40, 40)
+    cloudier["valid"][0, 0, 0] = False
     for changes, word in (
         ({"max_cloud": 0.5}, "options"),
         ({"max_cloud": 0.5, "seam_free": 8}, "options"),
-        ({"scene": other}, "scene and other options"),
+        ({"scene": other}, "options"),
+        ({"scene": scene}, "scene"),
+        ({"scene": cloudier}, "scene"),
+        ({"scene": other}, "scene"),
         ({"scene": other.assign_coords(x=other["x"] + 10)}, "scene"),
         ({"scene": other.isel(time=slice(3))}, "scene"),
     ):
