@@ -193,6 +193,8 @@ def main(argv: list[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Versions that come, fail and go.
+    logging.getLogger("serving").setLevel(logging.INFO)
     with Server(models_of(args), **vars(options)) as server:
         _announce(server)
         polled = args.model_config_file and args.model_config_file_poll_wait_seconds > 0

@@ -20,7 +20,6 @@ from serving.metrics import Metrics
 from serving.predictor import Predictor
 from serving.status import code, failure, reason
 
-# Part of reflection and metrics too.
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 

@@ -1,5 +1,7 @@
 """One version of a model, from its folder to its end."""
 
+import gc
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,8 @@ from serving.tasks import Outputs
 from serving.warmup import warm_up
 
 State = ModelVersionStatus.State
+
+logger = logging.getLogger(__name__)
 
 
 class Host(NamedTuple):
@@ -79,6 +83,7 @@ class Version:
         except Exception as error:
             known = isinstance(error, tf.errors.OpError)
             self.error = failure(type(error) if known else tf.errors.InvalidArgumentError, _message(error))
+            gc.collect()
             self.state = State.END
         else:
             self._queues = {name: self._queue(session, name) for name in session.signatures}
@@ -160,7 +165,11 @@ class Version:
             self._host.scheduler.remove(queue)
         self._queues = {}
         session.close()
+        del session
+        # A graph is full of cycles: left to itself, Python keeps the graphs of a dozen versions.
+        gc.collect()
         self.state = State.END
+        logger.info("Done unloading servable version {name: %s version: %d}", self.name, self.number)
 
     def submit(
         self,

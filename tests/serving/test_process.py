@@ -42,6 +42,7 @@ def test_the_server_says_where_it_listens_follows_its_configuration_and_stops_cl
         assert " ".join(words) == "serving toy version 2 on"
         stub, channel = connect(address)
         assert offset(stub) == 2
+        assert "Successfully loaded servable version {name: toy version: 2}" in process.stderr.readline()
         config.write_text("nonsense")
         assert "models.config: Expected a ModelServerConfig" in process.stderr.readline()
         config.write_text(text.format("other", toys(3, name="other")))
