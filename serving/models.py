@@ -9,6 +9,7 @@ References:
     https://github.com/tensorflow/serving/blob/master/tensorflow_serving/core/availability_preserving_policy.h
 """
 
+import gc
 import logging
 import threading
 from collections.abc import Iterable
@@ -214,6 +215,7 @@ class Models:
         """Look at the folders every so many seconds, in a thread, until `close`."""
 
         def look() -> None:
+            ended = 0
             while not self._closed.wait(seconds):
                 try:
                     with self._config_lock:
@@ -221,9 +223,16 @@ class Models:
                 # Whatever it is: the next look may succeed.
                 except Exception:
                     logger.exception("Looking for versions failed")
+                # A graph is full of cycles: left to itself, Python would keep the graphs of a dozen versions.
+                if ended != self._ended():
+                    ended = self._ended()
+                    gc.collect()
 
         self._watcher = threading.Thread(target=look, name="watcher", daemon=True)
         self._watcher.start()
+
+    def _ended(self) -> int:
+        return sum(version.state == State.END for versions in self._versions.values() for version in versions.values())
 
     def close(self) -> None:
         """Stop watching, and unload every version as soon as its requests are answered."""

@@ -1,6 +1,5 @@
 """One version of a model, from its folder to its end."""
 
-import gc
 import logging
 import threading
 import time
@@ -83,7 +82,6 @@ class Version:
         except Exception as error:
             known = isinstance(error, tf.errors.OpError)
             self.error = failure(type(error) if known else tf.errors.InvalidArgumentError, _message(error))
-            gc.collect()
             self.state = State.END
         else:
             self._queues = {name: self._queue(session, name) for name in session.signatures}
@@ -165,9 +163,6 @@ class Version:
             self._host.scheduler.remove(queue)
         self._queues = {}
         session.close()
-        del session
-        # A graph is full of cycles: left to itself, Python keeps the graphs of a dozen versions.
-        gc.collect()
         self.state = State.END
         logger.info("Done unloading servable version {name: %s version: %d}", self.name, self.number)
 

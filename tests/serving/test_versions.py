@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -189,10 +190,11 @@ def test_only_numbers_are_versions(serve, toys):
 
 
 def test_memory_of_versions_that_have_gone_is_given_back(serve, toys, until):
-    server, _, _ = serve(toys(1), poll=0)
+    server, _, _ = serve(toys(1))
     old = server.models._versions["toy"][1]
+    graph = weakref.ref(old.session._session.graph)
     toys(2)
-    server.models._update()
+    until(lambda: graph() is None)
     assert old._session is None
     assert old._queues == {}
     assert set(server._scheduler._queues) == set(server.models._versions["toy"][2]._queues.values())
