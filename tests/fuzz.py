@@ -21,8 +21,9 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,12 @@ from tests.fuzz_mutations import mutated
 
 # What no file may make a reader do; see https://docs.python.org/3/library/audit_events.html
 _FORBIDDEN = {"os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "socket.connect"}
+
+
+PASSED = ("opened", "refused")
+
+# Kind and number.
+Case = tuple[str, int]
 
 
 class Result(NamedTuple):
@@ -56,21 +63,22 @@ class Breach(BaseException):
 # === in a child process ===
 
 
-def work(kind: str, seed: int, first: int, count: int, megabytes: int) -> None:
-    """Run cases one after the other; a line of JSON before and after each."""
+def work(cases: list[Case], seed: int, megabytes: int) -> None:
+    """Run cases, (kind, number), one after the other; a line of JSON before and after each."""
     sys.addaudithook(_watch)
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
-        pristine = Path(folder, "pristine")
-        pristine.mkdir()
-        source = kinds()[kind].make(pristine)
-        _open(kind, source)  # so that what is loaded on first use is no case's memory
-        for case in range(first, first + count):
-            print(json.dumps([case]), flush=True)
-            damaged = Path(folder, "damaged")
+        sources: dict[str, Path] = {}
+        for kind, case in cases:
+            pristine, damaged = Path(folder, kind), Path(folder, "damaged")
+            if kind not in sources:
+                pristine.mkdir()
+                sources[kind] = kinds()[kind].make(pristine)
+                _open(kind, sources[kind])  # so that what is loaded on first use is no case's memory
+            print(json.dumps([kind, case]), flush=True)
             shutil.copytree(pristine, damaged)
             _damage(damaged, kind, seed, case)
-            outcome, said = _outcome(kind, damaged / source.relative_to(pristine), megabytes)
-            print(json.dumps([case, outcome, said]), flush=True)
+            outcome = _outcome(kind, damaged / sources[kind].relative_to(pristine), megabytes)
+            print(json.dumps([kind, case, *outcome]), flush=True)
             shutil.rmtree(damaged)
 
 
@@ -148,42 +156,51 @@ def _memory_ran_out(error: BaseException | None) -> bool:
 # === in the parent ===
 
 
-def fuzz(kind: str, count: int, seed: int = 0, first: int = 0, seconds: float = 20, megabytes: int = 1024):
-    """Yield the result of each case of a kind; children that crash or hang are replaced."""
-    last = first + count
-    # Scenes need no TensorFlow, which takes seconds to load.
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow" if kind == ".keras" else "numpy"}
-    while first < last:
-        command = [sys.executable, "-m", "tests.fuzz", "--work", kind, "--seed", str(seed)]
-        command += ["--first", str(first), "--count", str(last - first), "--megabytes", str(megabytes)]
+def fuzz(cases: Iterable[Case], seed: int = 0, seconds: float = 20, megabytes: int = 1024) -> Iterator[Result]:
+    """Yield the result of each case, (kind, number); a child that crashes or hangs is replaced."""
+    waiting = list(cases)
+    while waiting:
+        begun, ending = False, "crashes"
         with tempfile.TemporaryFile() as errors:
-            child = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, cwd=Path(__file__).parents[1], env=environment
-            )
-            ended = started = False
-            for line in _lines(child, seconds):
-                if line is None:
-                    yield Result(kind, first, "hangs", f"more than {seconds} s")
-                    first += 1
-                    ended = True
-                    break
-                started = True
-                case, *outcome = json.loads(line)
-                if outcome:
-                    yield Result(kind, case, *outcome)
-                    first = case + 1
-                else:
-                    first = case
-            child.kill()
-            status = child.wait()
-            child.stdout.close()
+            with _child(waiting, seed, megabytes, errors) as child:
+                for line in _lines(child, seconds):
+                    if line is None:
+                        ending = "hangs"
+                        break
+                    begun = True
+                    if len(values := json.loads(line)) == len(Result._fields):
+                        yield Result(*values)
+                        waiting.pop(0)
             errors.seek(0)
-            said = errors.read().decode(errors="replace")[-300:]
-            if not started:
-                raise SpinetError(f"The source of {kind} cannot be made, or not be opened before it is damaged: {said}")
-            if first < last and not ended:
-                yield Result(kind, first, "crashes", f"status {status}: {said}")
-                first += 1
+            said = f"{child.returncode}: {errors.read().decode(errors='replace')[-300:]}"
+        if not begun:
+            raise SpinetError(f"{waiting[0][0]} cannot be opened before it is damaged: {said}")
+        if waiting:
+            yield Result(*waiting.pop(0), ending, said)
+
+
+@contextlib.contextmanager
+def _child(cases: list[Case], seed: int, megabytes: int, errors: IO[bytes]) -> Iterator[subprocess.Popen]:
+    """A process that runs the cases, killed at the end."""
+    # Scenes need no TensorFlow, which takes seconds to load.
+    backend = "tensorflow" if any(kind == ".keras" for kind, _ in cases) else "numpy"
+    with tempfile.TemporaryFile() as given:
+        given.write(json.dumps(cases).encode())
+        given.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzz", "--work", "--seed", str(seed), "--megabytes", str(megabytes)],
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "KERAS_BACKEND": backend},
+        )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 def _lines(child: subprocess.Popen, seconds: float):
@@ -230,21 +247,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="other seeds give other damage (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20, help="that a case may take (default: %(default)s)")
     parser.add_argument("--megabytes", type=int, default=1024, help="that a case may ask for (default: %(default)s)")
-    parser.add_argument("--work", choices=kinds(), help=argparse.SUPPRESS)
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.work:
-        work(args.work, args.seed, args.first, args.count, args.megabytes)
+        work(json.load(sys.stdin), args.seed, args.megabytes)
         return 0
     results: list[Result] = []
     for kind in args.kind or kinds():
         started = time.monotonic()
-        for result in fuzz(kind, args.count, args.seed, args.first, args.seconds, args.megabytes):
+        cases = ((kind, case) for case in range(args.first, args.first + args.count))
+        for result in fuzz(cases, args.seed, args.seconds, args.megabytes):
             results.append(result)
-            if result.outcome not in ("opened", "refused"):
+            if result.outcome not in PASSED:
                 print(f"{result.kind} {result.case}: {result.outcome}: {result.said}", flush=True)
         print(f"{kind}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print(table(results))
-    return int(any(result.outcome not in ("opened", "refused") for result in results))
+    return int(any(result.outcome not in PASSED for result in results))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import xarray as xr
 from spinet_tf.bands import BANDS
 from spinet_tf.data import clear_fraction, open_scene
 from tests.data.products import write_product
-from tests.data.rasters import product, stac_item, write_json, write_raster
+from tests.data.rasters import lonlat, product, stac_item, write_json, write_raster
 from tests.labelled import labelled_scene
 
 FRAMES, HEIGHT, WIDTH = 3, 24, 20
@@ -193,7 +193,8 @@ def _read_stac(folder: Path) -> None:
 
 
 def _area(folder: Path) -> Path:
-    corners = [[15.0, 46.048], [15.002, 46.048], [15.002, 46.05], [15.0, 46.05], [15.0, 46.048]]
+    west, south, east, north = lonlat(500030, 5099970, 12, 9)
+    corners = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     geometry = {"type": "Polygon", "coordinates": [corners]}
     feature = {"type": "Feature", "properties": {"name": "field"}, "geometry": geometry}
     write_json(folder / "area.geojson", {"type": "FeatureCollection", "features": [feature]})
