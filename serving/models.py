@@ -232,7 +232,8 @@ class Models:
         self._watcher.start()
 
     def _ended(self) -> int:
-        return sum(version.state == State.END for versions in self._versions.values() for version in versions.values())
+        versions = [version for versions in list(self._versions.values()) for version in list(versions.values())]
+        return sum(version.state == State.END for version in versions)
 
     def close(self) -> None:
         """Stop watching, and unload every version as soon as its requests are answered."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from export import comparison
 from serving.batching import Batching
 from serving.server import Server
 from spinet_tf.inference.engine import KerasEngine
@@ -42,16 +43,7 @@ def together(padding_server, connect):
 @pytest.fixture(scope="module")
 def alone(tiny_spinet):
     """A function that asks the Keras model for every series alone, without a frame of padding."""
-    engine = KerasEngine(tiny_spinet)
-
-    def ask(sent, num_frames):
-        answers = [
-            engine.predict(series[None, :real], np.array([real], np.int32))
-            for series, real in zip(sent, num_frames, strict=True)
-        ]
-        return np.concatenate(answers)
-
-    return ask
+    return comparison.alone(KerasEngine(tiny_spinet))
 
 
 def batches(server):
