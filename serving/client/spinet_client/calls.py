@@ -106,7 +106,7 @@ class Tensor:
     """An input or output of a signature.
 
     Attributes:
-        dtype: as NumPy names it.
+        dtype: as NumPy names it, or "string".
         shape: with -1 for any size; None for any shape.
     """
 

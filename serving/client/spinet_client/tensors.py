@@ -91,8 +91,10 @@ def read_tensor(proto: Message) -> np.ndarray:
 
 
 def dtype_name(number: int) -> str:
-    """How NumPy names a TensorFlow data type, given by its number; "type 14" for one that is unknown here."""
+    """How NumPy names a TensorFlow data type, given by its number; "string", and "type 14" for one unknown here."""
     name = _type_name(number)
+    if name == "DT_STRING":
+        return "string"
     return np.dtype(_TYPES[name][0]).name if name in _TYPES else f"type {number}"
 
 

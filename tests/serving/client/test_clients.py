@@ -96,9 +96,10 @@ def test_requests_are_given_up_after_so_many_retries(fake, ask, hasty):
 
 def test_requests_are_given_up_when_their_time_is_over(fake, ask, hasty):
     fake.failures = [GONE] * 10000
-    with pytest.raises(ServingError, match="No server answers"):
+    # The time may be over in a pause or in a try.
+    with pytest.raises(ServingError, match=r"No server answers|gave no answer within"):
         ask(fake.address, "predict", images(), client={"retries": None, "timeout": 0.2})
-    assert 9 < len(fake.requests) < 10000
+    assert 1 < len(fake.requests) < 10000
 
 
 def test_servers_take_turns(fake, ask):

@@ -127,4 +127,4 @@ def test_arrays_of_other_types_are_refused():
 
 def test_types_have_numpys_names():
     assert [dtype_name(tf.as_dtype(name).as_datatype_enum) for name in DTYPES] == DTYPES
-    assert (dtype_name(7), dtype_name(14)) == ("object", "type 14")
+    assert (dtype_name(7), dtype_name(14)) == ("string", "type 14")
