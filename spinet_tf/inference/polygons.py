@@ -47,7 +47,8 @@ def write_polygons(
         class_path: the raster of classes, as `write_cogs` writes it.
         probability_path: the raster of probability on the same grid.
         path: the file to write: GeoPackage (.gpkg), FlatGeobuf (.fgb) or GeoParquet (.parquet, .geoparquet).
-        min_area: polygons smaller than this are left out, and smaller holes filled, in hectares.
+        min_area: polygons that are smaller than this before they are simplified are left out, and smaller holes
+            filled, in hectares.
         simplify: what is smoothed away, in pixels; 0 keeps the outlines of pixels. A corner goes where the triangle
             with its neighbours is smaller than the square of this.
         classes: which classes become polygons; (0, 1) covers all of the map that holds data, but for small pieces.
@@ -77,18 +78,15 @@ def write_polygons(
             regions = trace(raster, probability, classes, 0.9 * min_area / area(_corners(grid)).max())
         outlines = _fill_holes(regions.outline, min_area, area)
         large = shapely.area(outlines) * area(outlines) >= min_area
+        names = [CLASSES[value] for value in regions.value[large]]
+        means = (regions.total / regions.pixels)[large]
         outlines = outlines[large]
+        # Of a whole tile there are tens of millions of corners: not twice in memory.
+        del regions
         if simplify:
             outlines = _simplify(outlines, simplify, adjacent=len(classes) > 1)
-        table = geopandas.GeoDataFrame(
-            {
-                "class": [CLASSES[value] for value in regions.value[large]],
-                "area_ha": shapely.area(outlines) * area(outlines),
-                "probability": (regions.total / regions.pixels)[large],
-            },
-            geometry=shapely.transform(outlines, grid.place),
-            crs=grid.crs,
-        )
+        columns = {"class": names, "area_ha": shapely.area(outlines) * area(outlines), "probability": means}
+        table = geopandas.GeoDataFrame(columns, geometry=shapely.transform(outlines, grid.place), crs=grid.crs)
         with reported(path):
             write(table, temporary)
     return Path(path)
@@ -171,8 +169,11 @@ def _simplify(polygons: np.ndarray, tolerance: float, adjacent: bool) -> np.ndar
 
 
 def _fill_holes(polygons: np.ndarray, min_area: float, area: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    rings, owner = shapely.get_rings(polygons, return_index=True)
+    holed = np.flatnonzero(shapely.get_num_interior_rings(polygons))
+    rings, owner = shapely.get_rings(polygons[holed], return_index=True)
     filled = shapely.polygons(rings)
     exterior = np.diff(owner, prepend=-1) > 0
     kept = exterior | (shapely.area(filled) * area(filled) >= min_area)
-    return shapely.polygons(rings[kept], indices=owner[kept])
+    polygons = polygons.copy()
+    polygons[holed] = shapely.polygons(rings[kept], indices=owner[kept])
+    return polygons
