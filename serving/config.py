@@ -45,6 +45,9 @@ SCALARS = {
     "string": FieldDescriptorProto.TYPE_STRING,
 }
 
+# Those that this process may use.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
@@ -135,7 +138,7 @@ def batch_threads_of(parameters: Message) -> int:
     Raises:
         SpinetError: for less than one.
     """
-    threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else os.cpu_count() or 1
+    threads = parameters.num_batch_threads.value if parameters.HasField("num_batch_threads") else CORES
     if threads < 1:
         raise SpinetError(f"Expected num_batch_threads of 1 or more. Received: {threads}.")
     return threads

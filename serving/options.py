@@ -1,7 +1,6 @@
 """How a server is set up, in a program and on the command line."""
 
 import argparse
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.batching import Batching
 from serving.config import (
+    CORES,
     BatchingParameters,
     MonitoringConfig,
     SSLConfig,
@@ -63,12 +63,12 @@ class Options:
     port: int = 8500
     rest_api_port: int | None = None
     metrics_path: str | None = None
-    rest_api_num_threads: int = 4 * (os.cpu_count() or 1)
+    rest_api_num_threads: int = 4 * CORES
     rest_api_timeout: float = 30.0
-    grpc_max_threads: int = 4 * (os.cpu_count() or 1)
+    grpc_max_threads: int = 4 * CORES
     max_concurrent_sessions: int = SESSIONS
     batching: Batching | None = None
-    num_batch_threads: int = os.cpu_count() or 1
+    num_batch_threads: int = CORES
     channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     ssl: Message | None = None
     token: Token | None = None
@@ -80,6 +80,10 @@ class Options:
         for name in ("rest_api_num_threads", "grpc_max_threads", "max_concurrent_sessions", "num_batch_threads"):
             if getattr(self, name) < 1:
                 raise SpinetError(f"Expected {name} of 1 or more. Received: {getattr(self, name)}.")
+        for port in (self.port, self.rest_api_port or 0):
+            # gRPC would take another one: what is left of the number in 16 bits.
+            if not 0 <= port < 2**16:
+                raise SpinetError(f"Expected a port from 0 to 65535. Received: {port}.")
         if self.metrics_path is not None and self.rest_api_port is None:
             raise SpinetError("The metrics are on the port of HTTP. Give one by --rest_api_port.")
 
@@ -101,7 +105,10 @@ class Options:
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Declare the flags. Those that tensorflow_model_server has too are spelled and meant as there."""
+    """Declare the flags. Those that tensorflow_model_server has too are spelled as there.
+
+    They mean the same, but for the ports: 0 is any that is free, where it means none there.
+    """
     models = parser.add_argument_group("models")
     models.add_argument("--model_base_path", "--model-dir", metavar="DIR", help="the folder with the numbered versions")
     models.add_argument(

@@ -174,7 +174,7 @@ class RestServer:
             self._server = _PoolServer((host, port), handler, threads)
         except OSError as error:
             raise SpinetError(
-                f"Cannot listen on {host}:{port} ({error.strerror or error}). Choose another port, or 0 for any."
+                f"Cannot listen on {host}:{port} ({error}). Choose another port, or 0 for any."
             ) from error
         self.address = f"{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)

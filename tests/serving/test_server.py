@@ -284,6 +284,12 @@ def test_a_port_in_use_is_refused(server, toys):
         Server(toys(1, name="again"), port=0, rest_api_port=port)
 
 
+@pytest.mark.parametrize("options", [{"port": 70_000}, {"port": -1}, {"port": 0, "rest_api_port": 70_000}])
+def test_what_is_no_port_is_refused(tmp_path, options):
+    with pytest.raises(SpinetError, match=r"Expected a port from 0 to 65535. Received: (70000|-1)"):
+        Server(tmp_path, **options)
+
+
 def test_the_server_listens_on_this_machine_only(server):
     assert server.address.startswith("127.0.0.1:")
 
