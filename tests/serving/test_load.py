@@ -1,7 +1,10 @@
 """Too much work, late work, unwanted work, and the end of work."""
 
+import json
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 import numpy as np
@@ -131,6 +134,21 @@ def test_a_request_whose_deadline_has_passed_does_not_run(serve, brake, until, b
     assert brake.entered.acquire(timeout=30)
     assert refusal(stub.Predict, toy_request(2), timeout=0.05)[0] == "DEADLINE_EXCEEDED"
     until(lambda: in_hand(server) == 1)
+    brake.go.set()
+    assert answer(first) == 2
+    assert offset(stub) == 1
+    assert brake.ran == [[1], [0]]
+
+
+def test_a_prediction_over_http_that_takes_too_long_does_not_run(serve, brake):
+    server, stub, _ = serve(rest_api_port=0, rest_api_timeout=0.05)
+    first = stub.Predict.future(toy_request(1))
+    assert brake.entered.acquire(timeout=30)
+    url = f"http://{server.rest_address}/v1/models/toy:predict"
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(url, b'{"instances": [2.0]}', timeout=30)
+    assert raised.value.code == 504
+    assert json.loads(raised.value.read()) == {"error": "The deadline passed before the answer"}
     brake.go.set()
     assert answer(first) == 2
     assert offset(stub) == 1
