@@ -1,13 +1,11 @@
 """spinet predict: a scene into a map."""
 
 import argparse
-from collections.abc import Iterable
-from pathlib import Path
 
 import xarray as xr
 
 from spinet_tf.cli.source import add_source_arguments, date, open_source, size
-from spinet_tf.errors import SpinetError
+from spinet_tf.tiling import TILE, WINDOW
 
 SUMMARY = "map a scene with a model"
 EXAMPLES = """examples:
@@ -29,13 +27,7 @@ MODELS = (
 def run(args: argparse.Namespace) -> None:
     """Map the probability of cultivated land over a scene of any size. Run again after an interruption, it goes on."""
     from spinet_tf.inference import predict_scene
-    from spinet_tf.inference.results import map_paths
 
-    further = [Path(path) for path in (args.polygons, args.quicklook, args.stac_item) if path is not None]
-    _require_free(further, args.overwrite)
-    threshold = args.threshold
-    if threshold is None and args.polygons is not None:
-        threshold = 0.5
     scene = open_source(args.scene, args)
     print(
         f"Scene {scene.attrs['name']}: {size(scene)}, {scene.sizes['time']} dates, {date(scene, 0)} to "
@@ -54,48 +46,22 @@ def run(args: argparse.Namespace) -> None:
         seam_free=args.seam_free,
         uncertainty=args.uncertainty,
         valid_frames=args.valid_frames,
-        threshold=threshold,
+        threshold=args.threshold,
         dtype=args.dtype,
+        polygons=args.polygons,
+        min_area=args.min_area,
+        simplify=args.simplify,
+        quicklook=args.quicklook,
+        stac_item=args.stac_item,
         batch=args.batch,
         dask=args.dask,
         overwrite=args.overwrite,
     )
     _print_facts(result, scene, args.model)
-    files = map_paths(args.output, args.uncertainty, args.valid_frames, threshold)
-    print(f"Wrote {args.output}: {size(result)}")
-    for name, path in files.items():
-        if name != "probability":
-            print(f"Wrote {path}")
-    _write_further(args, files, scene, result)
-
-
-def _write_further(args: argparse.Namespace, files: dict, scene: xr.Dataset, result: xr.Dataset) -> None:
-    """Polygons, picture and STAC item of a map that is written already."""
-    if args.polygons is not None:
-        from spinet_tf.inference.polygons import write_polygons
-
-        write_polygons(
-            files["class"],
-            files["probability"],
-            args.polygons,
-            min_area=args.min_area,
-            simplify=args.simplify,
-            overwrite=args.overwrite,
-        )
-        files["polygons"] = args.polygons
-        print(f"Wrote {args.polygons}")
-    if args.quicklook is not None:
-        from spinet_tf.inference.quicklook import write_quicklook
-
-        write_quicklook(files["probability"], args.quicklook, scene, overwrite=args.overwrite)
-        files["quicklook"] = args.quicklook
-        print(f"Wrote {args.quicklook}")
-    if args.stac_item is not None:
-        from spinet_tf.inference.stac import write_item
-
-        dates = scene["time"].values[result.attrs["frames"]] if "time" in scene.coords else ()
-        write_item(files, args.stac_item, dates=dates, overwrite=args.overwrite)
-        print(f"Wrote {args.stac_item}")
+    first, *further = result.attrs["files"]
+    print(f"Wrote {first}: {size(result)}")
+    for path in further:
+        print(f"Wrote {path}")
 
 
 def _print_facts(result: xr.Dataset, scene: xr.Dataset, model: str) -> None:
@@ -109,13 +75,6 @@ def _print_facts(result: xr.Dataset, scene: xr.Dataset, model: str) -> None:
     )
     resumed = f", {facts['resumed']} of them kept from an earlier run" if facts["resumed"] else ""
     print(f"Tiles: {facts['tiles']} of {height} x {width} pixels, in {facts['blocks']} blocks{resumed}")
-
-
-def _require_free(paths: Iterable[Path], overwrite: bool) -> None:
-    """Refuse before the work what would be refused after it."""
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise SpinetError(f"{path} exists already. Choose another output or pass --overwrite.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,13 +101,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much of a tile may not be clear, for `all` (default: %(default)s)",
     )
     add("--count", type=int, default=20, help="how many frames, for `clearest` (default: %(default)s)")
-    add("--tile", type=int, default=64, help="side of the tiles seen at once, in pixels (default: %(default)s)")
-    add("--overlap", type=int, default=16, help="pixels over which tiles are blended (default: %(default)s)")
+    add("--tile", type=int, default=TILE, help="side of the tiles seen at once, in pixels (default: %(default)s)")
+    add("--overlap", type=int, help="pixels over which tiles are blended (default: a quarter of a tile)")
     add(
         "--seam-free",
         type=int,
         nargs="?",
-        const=32,
+        const=WINDOW,
         default=False,
         metavar="WINDOW",
         help="see windows at fixed places instead, so that no answer depends on the tiling; four times the time "
