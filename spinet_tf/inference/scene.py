@@ -22,7 +22,7 @@ from spinet_tf.inference.recipe import Recipe, make_tiling
 from spinet_tf.inference.restart import begin_anew, kept_parts
 from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
 from spinet_tf.inference.running import Outcome, run_here
-from spinet_tf.inference.windows import UnreadableError, read_window, require_clear_ground, unread_window
+from spinet_tf.inference.windows import UnreadableError, read_window, require_clear_ground, require_scene, unread_window
 from spinet_tf.progress import progress_bar
 from spinet_tf.tiling import TILE, FrameChoice, Method
 
@@ -107,6 +107,7 @@ def predict_scene(
     """
     if polygons is not None and threshold is None:
         threshold = 0.5
+    require_scene(scene)
     _require_options(threshold, dtype, batch)
     outputs = None
     if output is not None:
@@ -203,7 +204,10 @@ def _compute(
         else:
             from spinet_tf.inference.cluster import connected, run_on
 
-            sent = os.fspath(model) if isinstance(model, os.PathLike) else model
+            sent = model
+            if isinstance(model, str | os.PathLike):
+                # Workers may have other working directories.
+                sent = os.path.abspath(model) if os.path.exists(model) else str(model)
             with connected(dask) as client:
                 unreadable = _keep(run_on(client, scene, todo, recipe, sent, advance), parts)
     if unreadable:

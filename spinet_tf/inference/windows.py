@@ -56,7 +56,7 @@ def read_window(unread: xr.Dataset, recipe: Recipe, group: TileGroup, scheduler:
     """
     origin = (group.rows.shown.start, group.columns.shown.start)
     try:
-        valid = unread["valid"].compute(scheduler=scheduler).to_numpy()
+        valid = unread["valid"].compute(scheduler=scheduler).transpose("time", "y", "x").to_numpy()
         frames = frames_to_read(valid, recipe.tiling, group.tiles, recipe.choice, origin)
         bands = unread["bands"].isel(time=frames).compute(scheduler=scheduler)
     # Files, networks and decoders fail in dozens of ways.
@@ -66,6 +66,16 @@ def read_window(unread: xr.Dataset, recipe: Recipe, group: TileGroup, scheduler:
     # A view: each tile is copied out of it in the order of axes that the network wants.
     images = bands.transpose("time", "y", "x", "band").to_numpy()
     return Window(images, valid[frames], frames, len(valid), origin, checksum)
+
+
+def require_scene(scene: xr.Dataset) -> None:
+    """Raise a SpinetError unless images are digital numbers, and validity is true or false."""
+    for name, dtype in (("bands", np.uint16), ("valid", np.bool_)):
+        if name not in scene or scene[name].dtype != dtype:
+            received = f"{name} of {scene[name].dtype}" if name in scene else f"none named {name}"
+            raise SpinetError(
+                f"Expected a scene as open_scene gives it, with {name} of {np.dtype(dtype)}. Received: {received}."
+            )
 
 
 def require_clear_ground(scene: xr.Dataset, groups: list[TileGroup]) -> None:

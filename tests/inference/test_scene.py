@@ -137,3 +137,46 @@ def test_another_kind_of_model_is_refused():
     model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
     with pytest.raises(SpinetError, match=r"Received: Sequential without the attribute band_names and scale"):
         predict_scene(model, make_scene())
+
+
+def test_a_scene_of_reflectance_or_codes_is_refused():
+    scene = make_scene()
+    with pytest.raises(SpinetError, match=r"bands of uint16\. Received: bands of float64"):
+        predict_scene(MeanEngine(), scene.assign(bands=scene["bands"] / 10000))
+    with pytest.raises(SpinetError, match=r"valid of bool\. Received: valid of uint8"):
+        predict_scene(MeanEngine(), scene.assign(valid=scene["valid"].astype("uint8")))
+    with pytest.raises(SpinetError, match="Received: none named valid"):
+        predict_scene(MeanEngine(), scene.drop_vars("valid"))
+
+
+def test_the_order_of_axes_does_not_matter():
+    scene = make_scene()
+    turned = scene.transpose("y", "x", "band", "time")
+    np.testing.assert_array_equal(
+        predict_scene(MeanEngine(), turned)["probability"], predict_scene(MeanEngine(), scene)["probability"]
+    )
+
+
+def test_layers_and_facts():
+    scene = make_scene(30, 30)
+    scene["valid"][0, :, :10] = False
+    result = predict_scene(MeanEngine(), scene, tile=16, overlap=0, uncertainty=True, valid_frames=True, threshold=0.45)
+    p = result["probability"].values.astype(float)
+    np.testing.assert_allclose(result["uncertainty"], -p * np.log2(p) - (1 - p) * np.log2(1 - p), rtol=1e-5)
+    np.testing.assert_array_equal(result["class"], p > 0.45)
+    assert 0.1 < result["class"].values.mean() < 0.9
+    # The left tiles have frame 0 not, which is cloudy in two thirds of them.
+    expected = np.where(np.arange(30) < 15, 2, 3)
+    np.testing.assert_array_equal(result["valid_frames"], np.tile(expected, (30, 1)))
+    np.testing.assert_array_equal(result["y_scene"], scene["y"])
+    assert result.attrs == {
+        "name": "hand-made",
+        "engine": "MeanEngine",
+        "frames": [0, 2, 3],
+        "dates": ["2019-03-01", "2019-03-21", "2019-03-31"],
+        "frames_per_tile": [2, 3],
+        "tiles": 4,
+        "tile": [15, 15],
+        "blocks": 1,
+        "resumed": 0,
+    }

@@ -145,3 +145,11 @@ def test_frames_that_no_tile_wants_need_not_be_read(choice):
     np.testing.assert_array_equal(part.images, whole.images)
     valid[:, :, :16] = False  # which of them hold data only reading tells
     np.testing.assert_array_equal(frames_to_read(valid, tiling, tiling.tiles, choice), np.arange(9))
+
+
+def test_what_rounding_adds_to_a_probability_is_taken_off():
+    mosaic = Mosaic(Tiling.spread(6, 6, SCALE))
+    almost = np.full((18, 18, 1), 1.0005, "float32")
+    almost[0] = -0.0005
+    mosaic.add(mosaic.tiling.tiles[0], almost, np.zeros((6, 6), "int16"))
+    np.testing.assert_array_equal(mosaic.probability(), np.tile(np.arange(18)[:, None] > 0, (1, 18)))
