@@ -48,8 +48,8 @@ class Measured(NamedTuple):
 
 def simulated_scene(size: int, dates: int) -> xr.Dataset:
     """A scene of `size` x `size` pixels that is made up where and when it is read."""
-    images = da.zeros((dates, len(BANDS), size, size), np.uint16, chunks=(1, len(BANDS), CHUNK, CHUNK))
-    valid = da.zeros((dates, size, size), bool, chunks=(1, CHUNK, CHUNK))
+    images = da.zeros((dates, len(BANDS), size, size), dtype=np.uint16, chunks=(1, len(BANDS), CHUNK, CHUNK))
+    valid = da.zeros((dates, size, size), dtype=bool, chunks=(1, CHUNK, CHUNK))
     images = images.map_blocks(_images, dtype=images.dtype, meta=np.zeros((0, 0, 0, 0), np.uint16))
     valid = valid.map_blocks(_valid, dtype=valid.dtype, meta=np.zeros((0, 0, 0), bool))
     transform = Affine(10, 0, 500_000, 0, -10, 5_200_000)
