@@ -93,11 +93,12 @@ def texts(figure):
         (NORTH_UP, UTM, 1.5, "float32"),
         (SOUTH_UP, UTM, 1.5, "uint8"),
         (DEGREES, CRS.from_epsg(4326), 0.75, "float32"),
+        (Affine(-2.5, 0, 500000.5, 0, -2.5, 5100000.25), UTM, 1.5, "float32"),
     ],
 )
 def test_values_lie_at_their_place_north_up(transform, crs, aspect, dtype, tmp_path, draw):
     _, picture = draw(write_map(tmp_path / "map.tif", quarters(), transform, crs, dtype))
-    shown = QUARTERS[::-1] if transform.e > 0 else QUARTERS
+    shown = QUARTERS[:: -1 if transform.e > 0 else 1, :: -1 if transform.a < 0 else 1]
     top, left, middle, centre = place_of(viridis(shown[0, 0]), picture)
     bottom_right = place_of(viridis(shown[1, 1]), picture)
     np.testing.assert_allclose(bottom_right[:2], (middle, centre), atol=1)
@@ -198,7 +199,9 @@ def test_a_large_map_is_drawn_from_its_overviews_alone(tmp_path, draw):
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 900), (900, 2)])
 def test_every_shape_can_be_drawn(shape, tmp_path, draw):
-    _, picture = draw(write_map(tmp_path / "map.tif", np.full(shape, 0.4, np.float32)))
+    figure, picture = draw(write_map(tmp_path / "map.tif", np.full(shape, 0.4, np.float32)))
+    # The bar begins below the map's left edge.
+    assert figure.axes[0].get_window_extent().x0 == pytest.approx(figure.axes[-1].patches[0].get_window_extent().x0)
     assert 100 < min(picture.shape[:2]) <= max(picture.shape[:2]) < 500
     assert (np.abs(picture - viridis(0.4)[:3]) <= 2).all(axis=2).any()
 

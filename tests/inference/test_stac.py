@@ -12,7 +12,7 @@ import shapely
 from affine import Affine
 from pystac.validation import JsonSchemaSTACValidator
 from rasterio.crs import CRS
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform_bounds, transform_geom
 
 from spinet_tf._version import __version__
 from spinet_tf.errors import SpinetError
@@ -66,6 +66,15 @@ def test_footprint_is_the_ground_of_the_map(made):
     assert footprint.is_valid
     assert footprint.exterior.is_ccw
     np.testing.assert_allclose(footprint.bounds, item.bbox, rtol=0, atol=1e-9)
+
+
+def test_edges_of_a_large_footprint_are_curved(tmp_path):
+    transform = Affine(1000, 0, 400_000, 0, -1000, 5_100_000)
+    item = valid(write_item(write_layers(tmp_path, transform), tmp_path / "map.json"))
+    footprint = shapely.geometry.shape(transform_geom("EPSG:4326", UTM, item.geometry))
+    # A straight line from corner to corner would be 300 m off.
+    distance = shapely.hausdorff_distance(footprint, shapely.box(400_000, 5_020_000, 520_000, 5_100_000), densify=0.05)
+    assert distance < 10
 
 
 def test_dates_span_the_images(made):
