@@ -122,7 +122,10 @@ _watching = False
 def _watch(event: str, arguments: tuple) -> None:
     if not _watching:
         return
-    writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+    if event == "subprocess.Popen" and any("hdf5_probe" in str(word) for word in arguments[1]):
+        return  # it opens files first that crash it
+    named = event == "open" and isinstance(arguments[0], str | bytes) and isinstance(arguments[1], str)
+    writes = named and set(arguments[1]) & set("wax+")
     if event in _FORBIDDEN or (writes and not str(arguments[0]).startswith(tempfile.gettempdir())):
         raise Breach(f"{event} {arguments}")
 

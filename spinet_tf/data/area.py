@@ -190,6 +190,13 @@ def pixels_within(low: float, high: float, edge: float, size: float, count: int)
     return slice(min(max(start, 0), count), max(min(stop, count), 0))
 
 
+def require_even_spacing(centres: np.ndarray, axis: str, name: str) -> None:
+    """Raise a SpinetError unless coordinates of pixels are finite and evenly spaced; a single one is."""
+    steps = np.diff(centres)
+    if not (np.isfinite(centres).all() and np.allclose(steps, steps[:1], rtol=1e-3, atol=0) and steps[:1].all()):
+        raise SpinetError(f"Expected finite and evenly spaced coordinates `{axis}` in {name}.")
+
+
 def crop_to_area(scene: xr.Dataset, area: Area) -> xr.Dataset:
     """The part of a scene that an area's bounding rectangle touches, in whole pixels; the label's part with it.
 

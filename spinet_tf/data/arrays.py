@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from spinet_tf.data.sizes import require_sizes
 from spinet_tf.errors import SpinetError
 
 ARRAY_SUFFIXES = (".npy", ".npy.gz", ".zarr")
@@ -83,10 +84,12 @@ def _open_npy(path: Path) -> Any:
 
 def _open_zarr(path: Path, shape: tuple[int | None, ...], dtypes: tuple[str, ...]) -> Any:
     import dask.array
+    import zarr
 
-    array = dask.array.from_zarr(os.fspath(path))
+    array = zarr.open_array(os.fspath(path), mode="r")
     _check(path, array.shape, array.dtype, shape, dtypes)
-    return array
+    require_sizes(array.shape, array.shards or array.chunks, array.dtype.itemsize, str(path))
+    return dask.array.from_zarr(array)
 
 
 def _read_head(

@@ -8,7 +8,7 @@ import xarray as xr
 from rasterio.crs import CRS
 
 from spinet_tf.bands import BANDS, QUANTIFICATION
-from spinet_tf.data.area import longitude_at
+from spinet_tf.data.area import longitude_at, require_even_spacing
 from spinet_tf.data.band_names import MASKS, band_of
 from spinet_tf.data.masks import clear_ground
 from spinet_tf.data.raster import to_numbers
@@ -108,10 +108,9 @@ def _ordered(cube: Cube, name: str, max_cloud: float | None) -> Cube:
     for axis in ("y", "x"):
         if axis not in cube.coords:
             continue
-        steps = np.diff(cube[axis].values)
-        if not (steps.size and np.isfinite(steps).all() and np.allclose(steps, steps.mean(), rtol=1e-3, atol=0)):
-            raise SpinetError(f"Expected evenly spaced coordinates `{axis}` in {name}, at least two.")
-        if (steps[0] > 0) != (axis == "x"):
+        centres = cube[axis].values
+        require_even_spacing(centres, axis, name)
+        if (centres[0] < centres[-1]) != (axis == "x") and len(centres) > 1:
             cube = cube.isel({axis: slice(None, None, -1)})
     return cube.sortby("time") if "time" in cube.coords else cube
 

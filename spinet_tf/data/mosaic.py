@@ -19,8 +19,8 @@ from spinet_tf.data.masks import clear_ground
 from spinet_tf.data.raster import Layer, Placement, read_classes, read_numbers
 from spinet_tf.errors import SpinetError
 
-# Wider than any country at 10 m; a damaged position would make a grid around the globe.
-_LARGEST_SIDE = 1 << 19
+# 2,600 km of 10 m; a damaged position would make a grid around the globe.
+_LARGEST_SIDE = 1 << 18
 # Edges of images less than this part of a pixel apart are the same.
 _ALIGNED = 1e-3
 

@@ -11,10 +11,11 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import Interleaving, Resampling
 from rasterio.vrt import WarpedVRT
 
 from spinet_tf.bands import QUANTIFICATION
+from spinet_tf.data.sizes import require_sizes
 from spinet_tf.errors import SpinetError
 
 SUFFIXES = (".tif", ".tiff", ".jp2")
@@ -102,6 +103,9 @@ def open_raster(href: str) -> Iterator[Any]:
     driver = "JP2OpenJPEG" if urlsplit(href).path.lower().endswith(".jp2") else "GTiff"
     try:
         with rasterio.Env(**(_REMOTE if scheme else {})), rasterio.open(href, driver=driver, sharing=False) as source:
+            together = source.count if source.interleaving == Interleaving.pixel else 1
+            piece = (together, *source.block_shapes[0])
+            require_sizes(source.shape, piece, np.dtype(source.dtypes[0]).itemsize, href)
             yield source
     except SpinetError:
         raise

@@ -14,8 +14,8 @@ from spinet_tf.errors import SpinetError
 
 METADATA = "MTD_MSIL2A.xml"
 
-# Product metadata have 60 kB.
-_LARGEST_METADATA = 1 << 24
+# Product metadata have 60 kB; in memory, elements take hundreds of times the bytes of a short tag.
+_LARGEST_METADATA = 1 << 21
 # The numbers of the bands in metadata that do not list them.
 _ORDER = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 

@@ -1,6 +1,7 @@
 """STAC items from files, folders, catalogues and APIs."""
 
 import json
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -175,6 +176,8 @@ def _read_json(address: str) -> Any:
             from pystac_client.stac_api_io import StacApiIO
 
             return json.loads(StacApiIO(timeout=_TIMEOUT).read_text(address))
+        if not os.path.isfile(address):  # a pipe or a device may have no end
+            raise SpinetError(f"There is no file {address}.")
         with open(address, "rb") as file:
             data = file.read(_LARGEST_FILE + 1)
         if len(data) > _LARGEST_FILE:

@@ -6,9 +6,12 @@ from typing import Any
 import rioxarray  # noqa: F401  adds .rio to datasets
 import xarray as xr
 
+from spinet_tf.data.area import require_even_spacing
 from spinet_tf.data.cube import has_bands, open_cube
 from spinet_tf.data.eopatch import check_label_size
+from spinet_tf.data.hdf5_check import require_readable_hdf5
 from spinet_tf.data.lazy import CHUNK, LazyArray
+from spinet_tf.data.sizes import require_sizes
 from spinet_tf.errors import SpinetError
 
 _VARIABLES = ("bands", "valid", "label", "weight")
@@ -32,23 +35,48 @@ def open_xarray_file(path: Path, offset: float | None = None) -> xr.Dataset:
         >>> open_xarray_file(Path("scene.nc")).sizes["band"]
         12
     """
+    try:
+        return _open(path, offset)
+    except SpinetError:
+        raise
+    except Exception as error:  # the readers raise dozens of types
+        raise SpinetError(f"{path} cannot be read: {error}. Copy or download it again.") from error
+
+
+def _open(path: Path, offset: float | None) -> xr.Dataset:
+    if path.suffix == ".nc":
+        require_readable_hdf5(path)
+    _require_sizes(path)
     # Zarr without a look for consolidated metadata: local folders need none, and its absence would raise a warning.
     options: dict[str, Any] = (
         {"engine": "h5netcdf"} if path.suffix == ".nc" else {"engine": "zarr", "consolidated": False}
     )
-    try:
-        # Fill values are left in place: decoding them would turn integers into floats.
-        content = xr.open_dataset(path, decode_coords="all", mask_and_scale=False, **options)
-        # Some writers do not say that their variables refer to it.
-        content = content.set_coords([name for name in ("spatial_ref",) if name in content])
-        content = content.assign({name: _lazily(variable, path) for name, variable in content.data_vars.items()})
-    except Exception as error:  # the readers raise dozens of types
-        raise SpinetError(f"{path} cannot be read: {error}. Copy or download it again.") from error
+    # Fill values are left in place: decoding them would turn integers into floats.
+    content = xr.open_dataset(path, decode_coords="all", mask_and_scale=False, **options)
+    # Some writers do not say that their variables refer to it.
+    content = content.set_coords([name for name in ("spatial_ref",) if name in content])
+    content = content.assign({name: _lazily(variable, path) for name, variable in content.data_vars.items()})
     if "bands" not in content and has_bands(content):
         return open_cube(content, path.stem, offset)
     if offset is not None:
         raise SpinetError(f"{path} is a scene, which has no offset left to apply. Leave the offset away.")
     return checked_scene(content, str(path))
+
+
+def _require_sizes(path: Path) -> None:
+    """Refuse a file with too large arrays; coordinates are read whole when it is opened."""
+    if path.suffix == ".nc":
+        import h5py
+
+        with h5py.File(path) as file:
+            for name, array in file.items():
+                if isinstance(array, h5py.Dataset):
+                    require_sizes(array.shape, array.chunks or (), array.dtype.itemsize, f"{name} in {path}")
+    else:
+        import zarr
+
+        for name, array in zarr.open_group(path, mode="r", use_consolidated=False).arrays():
+            require_sizes(array.shape, array.shards or array.chunks, array.dtype.itemsize, f"{name} in {path}")
 
 
 def _lazily(array: xr.DataArray, path: Path) -> Any:
@@ -76,6 +104,12 @@ def checked_scene(scene: xr.Dataset, source: str) -> xr.Dataset:
     """
     _check(scene, source)
     scene = scene[[name for name in _VARIABLES if name in scene]]
+    for axis in {"y", "x"} & set(scene.coords):
+        require_even_spacing(scene[axis].values, axis, source)
+    try:
+        scene.rio.crs  # noqa: B018  read here, not by whoever asks first
+    except Exception as error:  # rasterio's error of a damaged CRS is no ValueError
+        raise SpinetError(f"The coordinate reference system of {source} cannot be understood: {error}") from error
     return scene if scene["valid"].dtype == bool else scene.assign(valid=scene["valid"] != 0)
 
 

@@ -108,6 +108,14 @@ def test_least_scene(write, scene):
         (lambda s: s.assign_coords(band=["B02", "B02", "B03"]), "each once"),
         (lambda s: s.assign_coords(time=[1.0, 2.0]), "Expected dates in the coordinate `time`.*float64"),
         (lambda s: s.assign(bands=s.bands.assign_attrs(scale_factor=0.5)), "a scale or an offset left to apply"),
+        (lambda s: s.assign_coords(y=[1.0, 2, 4, 8]), "evenly spaced coordinates `y`"),
+        (lambda s: s.assign_coords(x=s.x.where(s.x < 500030)), "finite and evenly spaced coordinates `x`"),
+        (
+            lambda s: s.assign_coords(
+                spatial_ref=s.spatial_ref.assign_attrs(dict.fromkeys(("crs_wkt", "spatial_ref"), "PROJCS["))
+            ),
+            "cannot be understood",
+        ),
     ],
 )
 def test_what_is_not_a_scene(write, scene, change, match):
