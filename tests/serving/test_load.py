@@ -140,7 +140,7 @@ def test_a_request_whose_deadline_has_passed_does_not_run(serve, brake, until, b
     assert brake.ran == [[1], [0]]
 
 
-def test_a_prediction_over_http_that_takes_too_long_does_not_run(serve, brake):
+def test_a_prediction_over_http_that_takes_too_long_does_not_run(serve, brake, until):
     server, stub, _ = serve(rest_api_port=0, rest_api_timeout=0.05)
     first = stub.Predict.future(toy_request(1))
     assert brake.entered.acquire(timeout=30)
@@ -149,6 +149,7 @@ def test_a_prediction_over_http_that_takes_too_long_does_not_run(serve, brake):
         urllib.request.urlopen(url, b'{"instances": [2.0]}', timeout=30)
     assert raised.value.code == 504
     assert json.loads(raised.value.read()) == {"error": "The deadline passed before the answer"}
+    until(lambda: in_hand(server) == 1)
     brake.go.set()
     assert answer(first) == 2
     assert offset(stub) == 1
