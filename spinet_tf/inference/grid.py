@@ -72,7 +72,7 @@ class Grid:
 
 
 def _transform(scene: xr.Dataset | xr.DataArray) -> Affine:
-    """The transform that a scene stores or, where that is of another window, the one that its coordinates tell."""
+    """The transform that a scene stores or, where pixels were left out since, the one that its coordinates tell."""
     corners = np.array([[scene["x"][place].item(), scene["y"][place].item()] for place in (0, -1)])
     stored = scene.rio.transform()
     places = [~stored @ tuple(corner) for corner in corners]

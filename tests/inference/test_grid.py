@@ -46,11 +46,14 @@ def test_a_finer_grid_and_back(name):
     assert_close(fine.coarser(4), grid)
 
 
-def test_a_window_of_a_scene_lies_where_its_coordinates_say():
+def test_a_window_or_every_other_pixel_of_a_scene_lies_where_its_coordinates_say():
     grid = GRIDS["north up"]
-    window = scene_on(grid, stored=True).isel(y=slice(5, 9), x=slice(2, 10))  # keeps the transform of the whole
-    expected = Grid(4, 8, grid.transform @ Affine.translation(2, 5), grid.crs)
-    assert_close(Grid.of_scene(window), expected)
+    scene = scene_on(grid, stored=True)  # what is cut from it keeps the transform of the whole
+    window = scene.isel(y=slice(5, 9), x=slice(2, 10))
+    assert_close(Grid.of_scene(window), Grid(4, 8, grid.transform @ Affine.translation(2, 5), grid.crs))
+    thinned = scene.isel(y=slice(None, None, 2), x=slice(None, None, 2))
+    expected = Affine(20, 0, 500000.5 - 5, 0, -20, 5100000.25 + 5)  # around the pixels that are left
+    assert_close(Grid.of_scene(thinned), Grid(11, 9, expected, grid.crs))
 
 
 def test_one_pixel_has_a_size_only_where_the_transform_is_stored():
@@ -86,7 +89,9 @@ def test_points_are_placed_as_rasterio_does():
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-@pytest.mark.parametrize("grid", [GRIDS["degrees"], Grid(5, 6), Grid(5, 6, Affine.identity(), UTM)])
+@pytest.mark.parametrize(
+    "grid", [GRIDS["degrees"], Grid(5, 6), Grid(5, 6, GRIDS["north up"].transform), Grid(5, 6, Affine.identity(), UTM)]
+)
 def test_the_grid_of_a_raster(grid, tmp_path):
     profile = {"driver": "GTiff", "height": grid.height, "width": grid.width, "count": 1, "dtype": "uint8"}
     place = {} if grid.transform is None else {"transform": grid.transform, "crs": grid.crs}
