@@ -29,11 +29,10 @@ PARCELS = [
     (0.75, (10, 10, 40, 30)),
     (1.0, (40, 30, 60, 90)),
     (0.625, (70, 5, 90, 20)),
-    (0.875, (70, 30, 80, 35)),
+    (0.875, (2, 2, 7, 12)),
     (0.75, (5, 100, 95, 140)),
 ]
 HOLES = [(8, 103, 12, 107), (30, 110, 60, 130)]
-LARGE = [0, 1, 2, 4]
 
 
 def map_of(probability, folder, transform=TRANSFORM, crs=UTM, dtype="float32"):
@@ -263,6 +262,8 @@ def test_polygons_and_holes_below_the_minimum_go(crs, transform, tmp_path):
         assert len(table) == count
         assert shapely.get_num_interior_rings(table.geometry.values).sum() == holes
         assert table["area_ha"].min() >= min_area
+        means = table.sort_values("area_ha")["probability"].to_numpy()
+        np.testing.assert_array_equal(means, everything["probability"].to_numpy()[-count:])
 
 
 def test_a_parcel_of_exactly_the_minimum_stays(tmp_path):
@@ -281,6 +282,8 @@ def test_a_map_without_cultivated_land_gives_an_empty_file(value, suffix, tmp_pa
     table = read(write_polygons(*files, tmp_path / f"a{suffix}"))
     assert len(table) == 0
     assert table.crs == UTM
+    if suffix != ".parquet":
+        assert pyogrio.read_info(tmp_path / f"a{suffix}")["geometry_type"] == "Polygon"
     assert set(table.columns) == {"class", "area_ha", "probability", "geometry"}
 
 
