@@ -29,11 +29,13 @@ class Kind(NamedTuple):
         make: writes a whole source into a folder and returns its path.
         files: patterns of the files, within the folder, of which one is damaged.
         open: opens the path and reads a window of what is there.
+        member: the file within a ZIP archive that is damaged; None for the archive itself.
     """
 
     make: Callable[[Path], Path]
     files: tuple[str, ...]
     open: Callable[[Path], None]
+    member: str | None = None
 
 
 def read_a_window(path: Path) -> None:
@@ -228,4 +230,6 @@ KINDS = {
     "STAC JSON": Kind(_stac, ("*.json",), _read_stac),
     "GeoJSON area": Kind(_area, ("area.geojson",), _read_in_area),
     ".keras": Kind(_model, ("model.keras",), load_a_model),
+    ".keras configuration": Kind(_model, ("model.keras",), load_a_model, "config.json"),
+    ".keras weights": Kind(_model, ("model.keras",), load_a_model, "model.weights.h5"),
 }

@@ -15,18 +15,28 @@ _SMALL = 1 << 20
 
 
 def probe(path: str) -> None:
-    """Read what opening a scene reads: names, attributes, small variables whole, and where the chunks of others are."""
+    """Read what opening reads: names, attributes, small variables whole, and where the chunks of others are."""
     with h5py.File(path, "r") as file:
-        dict(file.attrs)
-        for item in file.values():
-            dict(item.attrs)
-            if not isinstance(item, h5py.Dataset) or item.shape is None:
+        waiting, seen = [file], set()
+        while waiting:
+            item = waiting.pop()
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:  # groups may contain each other
                 continue
-            if item.size * item.dtype.itemsize <= _SMALL:
-                item[()]
-            elif item.chunks is not None:
-                for number in range(item.id.get_num_chunks()):
-                    item.id.get_chunk_info(number)
+            seen.add(address)
+            dict(item.attrs)
+            if isinstance(item, h5py.Group):
+                waiting += item.values()
+            elif isinstance(item, h5py.Dataset) and item.shape is not None:
+                _probe_values(item)
+
+
+def _probe_values(variable: h5py.Dataset) -> None:
+    if variable.size * variable.dtype.itemsize <= _SMALL:
+        variable[()]
+    elif variable.chunks is not None:
+        for number in range(variable.id.get_num_chunks()):
+            variable.id.get_chunk_info(number)
 
 
 def main() -> None:

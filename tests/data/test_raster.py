@@ -146,8 +146,11 @@ class TestPlacement:
         assert part == grid(3, 7, 20.0, WEST + 20, NORTH - 40)
 
     def test_equal_crs_are_one(self):
-        wordy = CRS.from_wkt(UTM.to_wkt(version="WKT1_GDAL"))
-        assert checked_placement(grid(2, 2)._replace(crs=wordy), "a").crs.to_wkt() == UTM.to_wkt()
+        """Equal ones are counted together, so their hashes have to agree."""
+        wordy = CRS.from_wkt(UTM.to_wkt(version="WKT2_2019"))
+        assert wordy == UTM
+        assert hash(wordy) != hash(UTM)
+        assert hash(checked_placement(grid(2, 2)._replace(crs=wordy), "a").crs) == hash(UTM)
 
     @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
     def test_without_crs(self, tmp_path, values):
