@@ -41,7 +41,7 @@ def write_polygons(
 
     Pixels are connected along their sides; fields that touch at a corner stay two. Borders that polygons share are
     simplified once for both, so neither gaps nor overlaps appear (Visvalingam and Whyatt's method, as GEOS' coverages
-    have it). Memory grows with the length of the outlines, not with the raster.
+    have it). Memory grows with the outlines, about 200 bytes for each corner of their pixels, not with the raster.
 
     Args:
         class_path: the raster of classes, as `write_cogs` writes it.
