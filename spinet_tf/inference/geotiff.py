@@ -93,13 +93,16 @@ def write_cogs(
         The paths written, by layer.
 
     Raises:
-        SpinetError: if a file exists, cannot be written or the disk is full, or the blocks do not cover the grid.
+        SpinetError: if a file exists, cannot be written or the disk is full, the blocks do not cover the grid, or the
+            dtype is another one.
 
     Example:
         write_cogs(blocks, grid, {"probability": "map.tif", "class": "map_class.tif"}, threshold=0.4)
 
     Reference: https://gdal.org/en/stable/drivers/raster/cog.html
     """
+    if dtype not in ("float32", "uint8"):
+        raise SpinetError(f"Expected float32 or uint8 for the values of a map. Received: {dtype}")
     if grid.crs is None:
         warnings.warn("The map has no CRS, because the scene has none.", stacklevel=2)
     layers = {name: _layer(name, dtype) for name in paths}

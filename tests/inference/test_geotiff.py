@@ -311,3 +311,10 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpinetError, match=r"Choose a writable folder"):
         write_cogs(blocks_of(np.zeros((1, 1))), GRIDS["one pixel"], {"probability": tmp_path / "file" / "map.tif"})
+
+
+def test_another_type_of_values_is_refused(tmp_path):
+    with pytest.raises(SpinetError, match=r"float32 or uint8 .* Received: float64"):
+        write_cogs(
+            blocks_of(np.zeros((1, 1))), GRIDS["one pixel"], {"probability": tmp_path / "a.tif"}, dtype="float64"
+        )
