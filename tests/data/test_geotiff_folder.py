@@ -147,6 +147,12 @@ class TestOneFileForEachBand:
         expected = np.concatenate([numbers[0, :3], fine(infrared, 2, (12, 14))])
         opened(tmp_path, expected[None], days=DAYS[:1])
 
+    def test_other_bands_at_another_place_are_another_image(self, tmp_path, numbers):
+        write_raster(tmp_path / f"{DAYS[0]}_west.tif", numbers[0, :3], names=BANDS[:3])
+        write_raster(tmp_path / f"{DAYS[0]}_east.tif", numbers[0, 3:], west=WEST + 300, names=("nir",))
+        with pytest.warns(UserWarning, match=r"is left out: it lacks B0"):
+            assert open_scene(tmp_path).sizes["x"] == 14
+
 
 class TestPattern:
     def test_chooses_files_and_reads_names(self, tmp_path, numbers):
