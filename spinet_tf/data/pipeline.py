@@ -80,7 +80,8 @@ def spinet_errors() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         # TensorFlow's message has Python's traceback in it, of which this is the end.
-        found = re.findall(r"^spinet_tf\.errors\.SpinetError: (.*?)$\s*^$", error.message, re.DOTALL | re.MULTILINE)
+        name = re.escape(f"{SpinetError.__module__}.{SpinetError.__qualname__}")
+        found = re.findall(rf"^{name}: (.*?)$\s*^$", error.message, re.DOTALL | re.MULTILINE)
         if not found:
             raise
         raise SpinetError(found[-1]) from error
