@@ -86,15 +86,15 @@ def test_smaller_tiles_come_back_as_large_as_their_neighbours_and_changed_near_t
     assert np.abs(answer[:, :24] - expected).max() > 1e-4
 
 
-def test_rows_that_fill_a_batch_up_change_nothing(model_dir, connect, alone):
+def test_rows_that_fill_a_batch_up_change_nothing(toys, connect, rng):
     batching = Batching(max_batch_size=4, allowed_sizes=(4,), pad=True)
-    sent, num_frames = images(3, time=3, seed=9), [3, 1, 2]
-    with Server(model_dir, port=0, batching=batching, num_batch_threads=1, warmup=False) as server:
+    x, n = rng.random((3, 5), np.float32), np.array([1, 2, 3], np.int32)
+    with Server(toys(1), "toy", port=0, batching=batching) as server:
         stub, _ = connect(server.address)
-        response = stub.Predict(predict_request(images=sent, num_frames=np.array(num_frames, np.int32)), timeout=60)
+        outputs = stub.Predict(predict_request("toy", "sums", x=x, n=n), timeout=30).outputs
         assert 'padding_size_sum{execution_batch_size="4"} 1.0' in server.metrics.text().decode()
-    answer = tf.make_ndarray(response.outputs["probabilities"])
-    np.testing.assert_allclose(answer, alone(sent, num_frames), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(tf.make_ndarray(outputs["sum"]), x.sum(1), rtol=1e-6)
+    np.testing.assert_array_equal(tf.make_ndarray(outputs["n"]), n + 1)
 
 
 def test_bands_and_scale_are_told_to_requests_in_a_batch(padding_server, connect):

@@ -28,7 +28,7 @@ THREE = np.array([3], np.int32)
 CLEAR = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "INTERNAL"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(model_dir):
     arguments = {"grpc.max_receive_message_length": 2**20}
     with Server(model_dir, port=0, poll=0, warmup=False, grpc_max_threads=2, channel_arguments=arguments) as server:
