@@ -82,6 +82,7 @@ def _keep_what_fits(parts: PartFolder, plan: dict[str, Any], output: Path) -> No
     path.unlink(missing_ok=True)
     if earlier:
         begin_anew(parts, output, [name for name in plan if earlier.get(name) != plan[name]])
-    parts.clear()
+    else:
+        parts.clear()
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(plan, indent=1), encoding="utf-8")

@@ -139,6 +139,15 @@ def test_another_model_scene_or_option_begins_anew_and_says_so(scene, expected, 
     assert contents(tmp_path) == expected
 
 
+def test_parts_without_a_plan_are_not_trusted(scene, expected, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        predict_scene(Failing(7, KeyboardInterrupt()), scene, tmp_path / "map.tif", **{**OPTIONS, "overlap": 5})
+    (tmp_path / ".map.tif.parts" / "plan.json").write_text("{")
+    result = predict_scene(MeanEngine(), scene, tmp_path / "map.tif", **OPTIONS)
+    assert result.attrs["resumed"] == 0
+    assert contents(tmp_path) == expected
+
+
 def test_layers_may_change_between_runs(scene, expected, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_scene(Failing(7, KeyboardInterrupt()), scene, tmp_path / "map.tif", tile=16, overlap=4)
@@ -223,15 +232,22 @@ def test_an_output_that_exists_is_kept_unless_overwritten(scene, expected, tmp_p
     assert contents(tmp_path) == expected
 
 
-def test_two_processes_do_not_make_one_map(scene, tmp_path):
+def test_two_processes_do_not_make_one_map(scene, expected, tmp_path):
+    messages = []
+
     class Asking(MeanEngine):
         def predict(self, images, num_frames):
             if len(self.asked) == 2:
-                with pytest.raises(SpinetError, match=r"Another process is writing .*map\.tif"):
-                    predict_scene(MeanEngine(), scene, tmp_path / "map.tif")
+                with pytest.raises(SpinetError) as raised:
+                    predict_scene(MeanEngine(), scene, tmp_path / "map.tif", **OPTIONS)
+                messages.append(str(raised.value))
             return super().predict(images, num_frames)
 
-    predict_scene(Asking(), scene, tmp_path / "map.tif")
+    predict_scene(Asking(), scene, tmp_path / "map.tif", **OPTIONS)
+    (message,) = messages
+    assert message.startswith("Another process is writing")
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.tags()["MODEL"] == "Asking"
 
 
 def test_a_folder_that_cannot_be_written_is_refused(scene, tmp_path):
