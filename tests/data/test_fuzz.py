@@ -68,7 +68,12 @@ class TestTheFuzzerItself:
         assert outcome(lambda path: None) == "memory"
 
     @pytest.mark.parametrize(
-        "event", [("os.system", ("true",)), ("subprocess.Popen", ("true",)), ("open", ("/etc/passwd", "w", 0))]
+        "event",
+        [
+            ("os.system", ("true",)),
+            ("subprocess.Popen", ("true", ["true"], None, None)),
+            ("open", ("/etc/passwd", "w", 0)),
+        ],
     )
     def test_what_no_reader_may_do(self, event, monkeypatch):
         fuzzer._watch(*event)  # out of a case
