@@ -107,8 +107,8 @@ def run_on(
                 outcome = future.result()
             except UnreadableError as error:
                 outcome = error
-            except KilledWorker as error:
-                outcome = UnreadableError(f"{group}: {error}")
+            except KilledWorker:
+                outcome = UnreadableError(f"{group}: all workers that tried it died, for want of memory perhaps")
             future.release()
             for following in islice(waiting, 1):
                 completed.add(submit(following))

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import cluster as cluster_module
@@ -109,6 +110,17 @@ def test_an_engine_that_fails_ends_it(threads):
 
     with pytest.raises(SpinetError, match=r"^No server answers\.$"):
         predict_scene(Gone(), patchy_scene(), dask=threads.scheduler_address, tile=16)
+
+
+def test_blocks_that_every_worker_dies_of_stop_no_others(threads):
+    class Deadly(MeanEngine):
+        def predict(self, images, num_frames):
+            if images.shape[1] == 5:
+                raise KilledWorker("predict", SimpleNamespace(address="inproc://worker"), 3)
+            return super().predict(images, num_frames)
+
+    with pytest.raises(SpinetError, match=r"hand-made, rows .*: all workers that tried it died.* 27 of 36 blocks"):
+        predict_scene(Deadly(), patchy_scene(), dask=threads.scheduler_address, tile=16, max_cloud=0.7)
 
 
 def test_a_cluster_that_is_not_there_is_refused(monkeypatch):

@@ -68,6 +68,15 @@ def test_what_fails_after_the_map_is_made_by_the_next_run(scene, tmp_path, monke
     assert not (tmp_path / ".map.tif.parts").exists()
 
 
+def test_the_picture_shows_bands_that_the_model_does_not_see(scene, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "spinet_tf.inference.quicklook.write_quicklook", lambda path, png, scene, **_: shown.append(scene)
+    )
+    predict_scene(MeanEngine(band_names=("B08",)), scene, tmp_path / "map.tif", quicklook=tmp_path / "map.png")
+    assert {"B02", "B03", "B04"} <= set(shown[0]["band"].values)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -139,6 +139,15 @@ def test_another_model_scene_or_option_begins_anew_and_says_so(scene, expected, 
     assert contents(tmp_path) == expected
 
 
+def test_other_blocks_are_begun_anew(scene, expected, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        predict_scene(Failing(7, KeyboardInterrupt()), scene, tmp_path / "map.tif", **OPTIONS)
+    monkeypatch.setattr(groups, "SIDE", 36)
+    with pytest.warns(UserWarning, match="another options"):
+        predict_scene(MeanEngine(), scene, tmp_path / "map.tif", **OPTIONS)
+    assert contents(tmp_path) == expected
+
+
 def test_parts_without_a_plan_are_not_trusted(scene, expected, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_scene(Failing(7, KeyboardInterrupt()), scene, tmp_path / "map.tif", **{**OPTIONS, "overlap": 5})
