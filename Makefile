@@ -34,8 +34,8 @@ demo: install
 	run $(BIN)/spinet predict "$$scene" --model $$out/run/best.keras -o $$out/map.tif \
 	    --uncertainty --polygons $$out/fields.gpkg --quicklook $$out/map.png --stac-item $$out/map.json --overwrite
 	run $(BIN)/spinet view $$out/map.tif "$$scene" --overwrite
-	printf '\n$$ %s\n' "$$python -m serving.server --model-dir $$out/saved_model --port 0 &"
-	$$python -m serving.server --model-dir $$out/saved_model --port 0 > $$out/server.log 2>&1 & server=$$!
+	printf '\n$$ %s\n' "$$python -m serving.server --model_base_path $$out/saved_model --port 0 &"
+	$$python -m serving.server --model_base_path $$out/saved_model --port 0 > $$out/server.log 2>&1 & server=$$!
 	trap 'kill $$server 2>/dev/null; wait $$server' EXIT
 	until grep -q '^serving' $$out/server.log; do kill -0 $$server || { cat $$out/server.log; exit 1; }; sleep 0.2; done
 	cat $$out/server.log
