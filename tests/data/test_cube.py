@@ -109,7 +109,7 @@ class TestDatasets:
         cube = (
             as_dataset(values)
             .rename(time="t", red="B04", nir="B08", scl="SCL")
-            .isel(y=slice(None, None, -1), t=[2, 0, 1])
+            .isel(y=slice(None, None, -1), t=[2, 1, 0])
         )
         check(open_scene(cube, offset=0), values)
         degrees = as_dataset(values).rename(y="latitude", x="longitude").transpose("latitude", "longitude", "time")

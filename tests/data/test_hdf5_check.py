@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -63,6 +64,14 @@ def test_a_file_that_crashes_the_library(path, tmp_path):
         open_scene(path)
     good = KINDS["NetCDF"].make(tmp_path)
     assert open_scene(good).sizes["time"] == 3
+
+
+def test_groups_that_contain_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5_check, "_PATIENCE", 10)
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        file["first/second"] = file.create_group("second")
+        file["second/first"] = file["first"]
+    require_readable_hdf5(tmp_path / "a.nc")
 
 
 def test_crashes(path, probe):

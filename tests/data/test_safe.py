@@ -57,6 +57,18 @@ def test_offsets_of_each_band(tmp_path, bands):
     np.testing.assert_array_equal(scene.bands[0], numbers(bands, np.delete(offsets, 10)[:, None, None]))
 
 
+def test_numbers_of_bands_are_those_of_the_metadata(tmp_path, bands):
+    """Here B2 is number 0 and B1 number 1."""
+    text = metadata(offsets=tuple(range(-10, -140, -10)))
+    text = (
+        text.replace('bandId="0"', 'bandId="x"').replace('bandId="1"', 'bandId="0"').replace('bandId="x"', 'bandId="1"')
+    )
+    offsets = np.delete(np.arange(-10, -140, -10), 10)
+    offsets[:2] = offsets[1::-1]
+    scene = open_scene(write_product(tmp_path, bands, text=text))
+    np.testing.assert_array_equal(scene.bands[0], numbers(bands, offsets[:, None, None]))
+
+
 def test_offset_as_given(tmp_path, bands):
     path = write_product(tmp_path, bands, text=metadata(offsets=None))
     np.testing.assert_array_equal(open_scene(path, offset=-300).bands[0], numbers(bands, -300))

@@ -115,6 +115,11 @@ class TestFiles:
     def test_an_item(self, tmp_path, items, days):
         check(open_scene(write_json(tmp_path / "item.geojson", items[0])), days[:1])
 
+    def test_pages_of_an_item_collection(self, tmp_path, items, days):
+        write_json(tmp_path / "second.json", collection_of(items[1:]))
+        first = {**collection_of(items[:1]), "links": [{"rel": "next", "href": str(tmp_path / "second.json")}]}
+        check(open_scene(write_json(tmp_path / "first.json", first)), days)
+
     @pytest.mark.parametrize("kind", ["Catalog", "Collection"])
     def test_a_catalogue(self, tmp_path, items, days, kind):
         path = catalogue(tmp_path, items, kind)
@@ -151,12 +156,13 @@ class TestCatalogues:
             path = write_raster(tmp_path / f"{band}{suffix}", values, 36 * 10 / len(values))
             hrefs[KEYS[name][band]] = path
         # Earth Search has each band in a second format, and all have pictures.
-        hrefs |= {"visual": path, "red-jp2": path, "TCI_10m": path, "thumbnail": path}
+        hrefs |= {"visual": path, "TCI_10m": path, "thumbnail": path}
         if name == "Copernicus Data Space":
             for band in ("B02", "B05"):
                 values = coarse(days[0][band], len(days[0][band]) // 6)
                 hrefs = {f"{band}_60m": write_raster(tmp_path / f"{band}_60m{suffix}", values, 60.0), **hrefs}
-        item = stac_item("item", DAYS[0], hrefs, raster=OFFSET, projection=False)
+        item = stac_item("item", DAYS[0], {"red-jp2": path, **hrefs}, raster=OFFSET, projection=False)
+        item["assets"]["red-jp2"]["eo:bands"] = [{"name": "red", "common_name": "red"}]
         check(open_scene(write_json(tmp_path / "item.json", item)), days[:1])
 
     @pytest.mark.parametrize("fields", ["eo:bands", "bands"])
