@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -106,11 +108,8 @@ def test_names_with_line_breaks(path):
 
 
 def test_the_probe_imports_nothing_heavy():
-    import subprocess
-
-    program = (
-        f"import runpy, sys; runpy.run_path({hdf5_check.__file__.replace('check', 'probe')!r}); print(*sys.modules)"
-    )
+    probe = Path(hdf5_check.__file__).with_name("hdf5_probe.py")
+    program = f"import runpy, sys; runpy.run_path({str(probe)!r}); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "h5py" in found
     assert not {"spinet_tf", "keras", "tensorflow", "xarray"} & set(found)
