@@ -1,0 +1,91 @@
+"""SPInet of this package, through Keras on TensorFlow or JAX."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import spinet_tf  # isort: skip  (before anything imports TensorFlow: it keeps its log quiet)
+
+import keras
+import numpy as np
+
+from tests.benchmarks.speed.calls import compiled
+from tests.benchmarks.speed.spec import BANDS, Spec
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+LEARNING_RATE = 1e-4
+
+
+def build(spec: Spec) -> keras.Model:
+    """The network, untrained."""
+    keras.utils.set_random_seed(0)
+    return spinet_tf.SPInet(**spec.network, dtype=POLICIES[spec.precision])
+
+
+def prepare(spec: Spec) -> Callable[[], object]:
+    """The forward pass, or a step of training as `model.fit` takes it."""
+    model = build(spec)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 0.5, spec.images_shape).astype("float32")
+    inputs = {"images": images, "frame_mask": np.ones(images.shape[:2], bool)}
+    if spec.task == "forward":
+        return forward(model, inputs)
+    labels = rng.integers(0, 2, spec.labels_shape).astype("float32")
+    model.compile(
+        keras.optimizers.Adam(LEARNING_RATE),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return lambda: model.train_on_batch(inputs, labels)
+
+
+def forward(model: keras.Model, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
+    """A call of the model for inference."""
+    if keras.backend.backend() != "jax":
+        return compiled(lambda inputs: model(inputs, training=False), inputs)
+    # As arguments: JAX would bake captured weights into the program.
+    weights = [[w.value for w in ws] for ws in (model.trainable_variables, model.non_trainable_variables)]
+    return compiled(lambda weights, inputs: model.stateless_call(*weights, inputs, training=False)[0], weights, inputs)
+
+
+def peak_bytes() -> int:
+    """The most memory that the GPU has held."""
+    import jax
+
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+def reference(spec: Spec) -> int:
+    """Write weights, and what the network answers with them, into the folder of `spec`.
+
+    Returns:
+        The multiply-accumulates of a forward pass of `spec`.
+    """
+    from training.cost import count_macs
+
+    model = build(spec)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            # Biases and statistics start where an error would not show.
+            weight.assign(np.asarray(keras.ops.convert_to_numpy(weight)) + rng.uniform(0, 0.5, weight.shape))
+    macs = count_macs(model, spec.batch, spec.frames, spec.size)
+    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+    # Sizes that neither 2 nor 8 divides.
+    images = rng.normal(size=(2, 5, 9, 7, BANDS)).astype("float32")
+    inputs: dict[str, Any] = {"images": images, "frame_mask": np.ones(images.shape[:2], bool)}
+    answers = {
+        name: keras.ops.convert_to_numpy(model(inputs, training=training))
+        for name, training in (("forward", False), ("step", True))
+    }
+    folder = Path(spec.folder)
+    np.savez(folder / "weights.npz", **weights)
+    np.savez(folder / "answers.npz", images=images, **answers)
+    return macs
+
+
+def export(spec: Spec) -> float:
+    """Write the network as an ONNX file into the folder of `spec`; return how far its answers are from the network's."""
+    from export.onnx import export_onnx
+
+    return export_onnx(build(spec), Path(spec.folder) / "spinet.onnx")

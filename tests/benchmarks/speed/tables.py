@@ -1,0 +1,85 @@
+"""What was measured, in Markdown."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tests.benchmarks.speed.processes import Timing
+from tests.benchmarks.speed.spec import Spec
+
+# The backward pass takes each product twice.
+STEP_WORK = 3
+
+
+def spread(samples: Iterable[float], digits: int = 3) -> str:
+    """The median, and the least and the greatest in brackets."""
+    samples = list(samples)
+    return f"{np.median(samples):,.{digits}f} ({min(samples):,.{digits}f}-{max(samples):,.{digits}f})"
+
+
+def limits_table(limits: dict[str, list[float]]) -> str:
+    """What the machine can do."""
+    rows = [
+        f"| {name} | {spread(samples, 0)} | {'GB/s' if name == 'copy' else 'GFLOP/s'} |"
+        for name, samples in limits.items()
+    ]
+    return "\n".join(["| limit | median (range) | |", "|---|---|---|", *rows])
+
+
+def timings_table(timings: list[Timing], macs: float, limits: dict[str, list[float]]) -> str:
+    """Every case with everyone who ran it.
+
+    Args:
+        timings: in the order of the rows; the reference of a case is the first of PyTorch's in float32.
+        macs: multiply-accumulates of one pixel of one frame in a forward pass.
+        limits: see `limits.measure`; empty where they were not measured.
+    """
+    lines = [
+        "| case | | precision | seconds, median (range) | peak memory | speed to PyTorch's float32 "
+        "| memory to it | GFLOP/s | of the convolution limit |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for timing in timings:
+        cells = [case(timing.spec), timing.name, timing.spec.precision, *_cells(timing, timings, macs, limits)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def case(spec: Spec) -> str:
+    """What a row is about, beside who ran it."""
+    return f"{spec.task} {spec.batch} x {spec.frames} x {spec.size} x {spec.size}"
+
+
+def _cells(timing: Timing, timings: list[Timing], macs: float, limits: dict[str, list[float]]) -> list[str]:
+    if timing.failure:
+        return [timing.failure, "", "", "", "", ""]
+    spec = timing.spec
+    peers = [t for t in timings if t.name == "PyTorch" and case(t.spec) == case(spec) and not t.failure]
+    peer = next((t for t in peers if t.spec.precision == "float32"), None)
+    seconds = np.median(timing.seconds)
+    gflops = 2e-9 * macs * spec.batch * spec.frames * spec.size**2 * (STEP_WORK if spec.task == "step" else 1) / seconds
+    limit = limits.get(f"convolution {spec.precision}")
+    return [
+        spread(timing.seconds),
+        f"{timing.peak_bytes / 1e9:.2f} GB",
+        f"{np.median(peer.seconds) / seconds:.2f}" if peer else "",
+        f"{timing.peak_bytes / peer.peak_bytes:.2f}" if peer else "",
+        f"{gflops:,.0f}",
+        f"{gflops / np.median(limit):.0%}" if limit else "",
+    ]
+
+
+def stages_table(stages: dict[str, list]) -> str:
+    """The share of each stage in a forward pass, by precision."""
+    lines = [
+        "| stage | times | " + " | ".join(f"{precision}, ms | share" for precision in stages) + " |",
+        "|---|---|" + "---|---|" * len(stages),
+    ]
+    for same in zip(*stages.values(), strict=True):
+        cells = []
+        for stage, (whole, *_) in zip(same, stages.values(), strict=True):
+            cells.append(spread((1000 * s for s in stage.seconds), 1))
+            cells.append(f"{stage.count * np.median(stage.seconds) / np.median(whole.seconds):.0%}")
+        first = same[0]
+        lines.append(f"| {'of these: ' * first.inside}{first.name} | {first.count} | {' | '.join(cells)} |")
+    return "\n".join(lines)
