@@ -11,11 +11,13 @@ from spinet_tf import interop, layers, losses, metrics, models
 from spinet_tf._version import __version__
 from spinet_tf.bands import BANDS
 from spinet_tf.errors import SpinetError
-from spinet_tf.models import RAMS, HighResNet, PIUnet, SPInet
+from spinet_tf.models import RAMS, DeepLabV3, DeepSUM, HighResNet, PIUnet, SPInet
 
 __all__ = [
     "BANDS",
     "RAMS",
+    "DeepLabV3",
+    "DeepSUM",
     "HighResNet",
     "PIUnet",
     "SPInet",

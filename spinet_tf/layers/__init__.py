@@ -1,5 +1,6 @@
 """The layers of SPInet and PIUnet, one per file, in the order data meets them."""
 
+from spinet_tf.layers.bicubic_upsampling import BicubicUpsampling
 from spinet_tf.layers.bilinear_upsampling import BilinearUpsampling
 from spinet_tf.layers.equivariant_unit import EquivariantUnit
 from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
@@ -15,6 +16,7 @@ from spinet_tf.layers.tern import TERN
 __all__ = [
     "TEFA",
     "TERN",
+    "BicubicUpsampling",
     "BilinearUpsampling",
     "EquivariantUnit",
     "MaskedBatchNormalization",
