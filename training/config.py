@@ -17,6 +17,7 @@ from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
 from spinet_tf.models.spinet import CONFIGURATIONS, FUSIONS
 from spinet_tf.tiling.frames import Method
+from training.systems import SYSTEMS, fixed_frames
 
 
 class _UnfitError(Exception):
@@ -92,20 +93,37 @@ def _count_or_range(value):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of the network: a named configuration of `SPInet`, and what differs from it."""
+    """Which network, and its sizes: a named configuration of `SPInet` and what differs from it, or another system.
+
+    Attributes:
+        configuration: of "spinet".
+        system: one of `training.systems.SYSTEMS`. The settings after it are arguments of its class; None for its own
+            default.
+    """
 
     configuration: Annotated[str, _one_of(*CONFIGURATIONS)] = "small"
+    system: Annotated[str, _one_of(*SYSTEMS)] = "spinet"
     filters: Annotated[int | None, _whole(1)] = None
     tefa_blocks: Annotated[int | None, _whole(0)] = None
     bottleneck: Annotated[int | None, _whole(1)] = None
     heads: Annotated[int | None, _whole(1)] = None
     fusion: Annotated[str | None, _one_of(*FUSIONS)] = None
+    blocks: Annotated[int | None, _whole(0)] = None
+    squeeze: Annotated[int | None, _whole(1)] = None
+    layers: Annotated[int | None, _whole(1)] = None
+    depth: Annotated[int | None, _whole(1)] = None
+    frames: Annotated[int | None, _whole(3)] = None
 
     def overrides(self) -> dict[str, Any]:
-        """The arguments of `SPInet.named` that this configuration gives besides the name."""
+        """The arguments of the system's class, or of `SPInet.named` besides the name, that this configuration gives."""
         given = dataclasses.asdict(self)
-        del given["configuration"]
+        del given["system"], given["configuration"]
         return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def series(self) -> int | None:
+        """How many frames the network takes, no more and no fewer; None where it takes any number."""
+        return self.frames or fixed_frames(self.system)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +151,7 @@ class Config:
             None for the weights themselves.
         patience: training stops after so many epochs without a better validation score; None for never.
         frames: which frames of a training patch are taken, see `spinet_tf.data.choose_frames`. To validate, all with at
-            most `max_cloud` are.
+            most `max_cloud` are, or the clearest where the network takes a fixed number.
         frame_count: how many frames "clearest" and "random" take; of a pair, a number between is drawn for each batch.
         max_cloud: the cloudy fraction of a frame allowed.
         augment: whether patches are flipped and rotated.
@@ -183,6 +201,13 @@ class Config:
     seed: Annotated[int, _whole(0)] = 0
 
     def __post_init__(self) -> None:
+        series = self.model.series
+        most = self.frame_count if isinstance(self.frame_count, int) else self.frame_count[1]
+        if series and (self.frames == "all" or most > series):
+            raise SpinetError(
+                f"Expected frame_count of at most {series}, which {self.model.system} takes, and frames not to be all. "
+                f"Received: {most}, {self.frames}. Set frames: clearest and frame_count: {series}."
+            )
         if self.batch % self.accumulate:
             raise SpinetError(
                 f"Expected accumulate to divide the batch of {self.batch}. Received: {self.accumulate}. Choose one of "
@@ -213,7 +238,7 @@ def load_config(path: str | os.PathLike) -> Config:
         raise SpinetError(f"Cannot read the configuration {path}: {error}") from error
     except yaml.YAMLError as error:
         raise SpinetError(f"{path} is not YAML: {error}") from error
-    return _read(Config, {} if content is None else content, str(path))
+    return read_settings(Config, {} if content is None else content, str(path))
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
@@ -222,7 +247,17 @@ def save_config(config: Config, path: str | os.PathLike) -> None:
         temporary.write_text(yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False), encoding="utf-8")
 
 
-def _read(cls: type, content: Any, where: str) -> Any:
+def read_settings(cls: type, content: Any, where: str) -> Any:
+    """Make an object of a dataclass, whose fields are dataclasses or annotated with a reader, of keys and values.
+
+    Args:
+        cls: such as `Config`.
+        content: what YAML gave.
+        where: the place of the content, for messages.
+
+    Raises:
+        SpinetError: as `load_config` does.
+    """
     if not isinstance(content, Mapping):
         raise SpinetError(f"{where}: expected keys and values. Received: {_described(content)}")
     kinds = get_type_hints(cls, include_extras=True)
@@ -233,7 +268,7 @@ def _read(cls: type, content: Any, where: str) -> Any:
             raise SpinetError(f"{where}: unknown key {key!r}. Did you mean {nearest!r}? Known keys: {', '.join(kinds)}")
         kind = kinds[key]
         if get_origin(kind) is not Annotated:
-            values[key] = _read(kind, value, f"{where}: {key}")
+            values[key] = read_settings(kind, value, f"{where}: {key}")
             continue
         base, read = get_args(kind)
         if value is None and types.NoneType in get_args(base):

@@ -72,7 +72,12 @@ def open_data(config: Config, folder: Path) -> TrainingData:
         config.frame_dropout,
         config.balance,
     )
-    whole = Sampling("all", max_cloud=config.max_cloud, augment=False)
+    series = config.model.series
+    whole = (
+        Sampling("clearest", series, augment=False)
+        if series
+        else Sampling("all", max_cloud=config.max_cloud, augment=False)
+    )
     part = config.batch // config.accumulate
     if (folder / MANIFEST).is_file():
         return _from_shards(config, folder, sampling, whole, part)

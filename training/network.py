@@ -8,6 +8,7 @@ from spinet_tf.losses import CrossEntropySoftMCC, SoftMCC
 from spinet_tf.models import rematerialize
 from training.config import Config
 from training.data import TrainingData
+from training.systems import build_system, require_settings
 
 LOSSES = {
     "cross_entropy": keras.losses.BinaryCrossentropy,
@@ -16,18 +17,16 @@ LOSSES = {
 }
 
 
-def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric) -> SPInet:
+def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric) -> keras.Model:
     """Build the network that a configuration and the data ask for, and compile it with a score of its maps."""
+    common = {"bands": data.bands, "scale": data.scale, "mean": data.mean, "std": data.std, "dtype": config.precision}
+    sizes = config.model.overrides()
+    require_settings(config.model.system, sizes, common)
     try:
-        model = SPInet.named(
-            config.model.configuration,
-            bands=data.bands,
-            scale=data.scale,
-            mean=data.mean,
-            std=data.std,
-            dtype=config.precision,
-            **config.model.overrides(),
-        )
+        if config.model.system == "spinet":
+            model = SPInet.named(config.model.configuration, **common, **sizes)
+        else:
+            model = build_system(config.model.system, sizes, **common)
     except ValueError as error:
         raise SpinetError(f"The configuration's `model` does not make a network: {error}") from error
     if config.remat:
