@@ -27,7 +27,9 @@ class _UnfitError(Exception):
 Reader = Callable[[Any], Any]
 
 
-def _whole(low: int) -> Reader:
+def whole(low: int) -> Reader:
+    """Reads a whole number of at least `low`."""
+
     def read(value):
         if type(value) is not int or value < low:
             raise _UnfitError(f"a whole number of {low} or more")
@@ -36,7 +38,9 @@ def _whole(low: int) -> Reader:
     return read
 
 
-def _number(low: float, high: float = float("inf"), low_included: bool = True) -> Reader:
+def number(low: float, high: float = float("inf"), low_included: bool = True) -> Reader:
+    """Reads a number from `low` to `high`."""
+
     def read(value):
         if isinstance(value, str):
             # YAML takes 1e-4, without a point, for text.
@@ -51,7 +55,9 @@ def _number(low: float, high: float = float("inf"), low_included: bool = True) -
     return read
 
 
-def _one_of(*choices: str) -> Reader:
+def one_of(*choices: str) -> Reader:
+    """Reads one of several words."""
+
     def read(value):
         if value not in choices:
             nearest = difflib.get_close_matches(str(value), choices, n=1)
@@ -101,18 +107,18 @@ class ModelConfig:
             default.
     """
 
-    configuration: Annotated[str, _one_of(*CONFIGURATIONS)] = "small"
-    system: Annotated[str, _one_of(*SYSTEMS)] = "spinet"
-    filters: Annotated[int | None, _whole(1)] = None
-    tefa_blocks: Annotated[int | None, _whole(0)] = None
-    bottleneck: Annotated[int | None, _whole(1)] = None
-    heads: Annotated[int | None, _whole(1)] = None
-    fusion: Annotated[str | None, _one_of(*FUSIONS)] = None
-    blocks: Annotated[int | None, _whole(0)] = None
-    squeeze: Annotated[int | None, _whole(1)] = None
-    layers: Annotated[int | None, _whole(1)] = None
-    depth: Annotated[int | None, _whole(1)] = None
-    frames: Annotated[int | None, _whole(3)] = None
+    configuration: Annotated[str, one_of(*CONFIGURATIONS)] = "small"
+    system: Annotated[str, one_of(*SYSTEMS)] = "spinet"
+    filters: Annotated[int | None, whole(1)] = None
+    tefa_blocks: Annotated[int | None, whole(0)] = None
+    bottleneck: Annotated[int | None, whole(1)] = None
+    heads: Annotated[int | None, whole(1)] = None
+    fusion: Annotated[str | None, one_of(*FUSIONS)] = None
+    blocks: Annotated[int | None, whole(0)] = None
+    squeeze: Annotated[int | None, whole(1)] = None
+    layers: Annotated[int | None, whole(1)] = None
+    depth: Annotated[int | None, whole(1)] = None
+    frames: Annotated[int | None, whole(3)] = None
 
     def overrides(self) -> dict[str, Any]:
         """The arguments of the system's class, or of `SPInet.named` besides the name, that this configuration gives."""
@@ -170,35 +176,35 @@ class Config:
 
     model: ModelConfig = ModelConfig()
     bands: Annotated[tuple[str, ...] | None, _band_names] = None
-    patch: Annotated[int, _whole(2)] = 32
-    batch: Annotated[int, _whole(1)] = 8
-    accumulate: Annotated[int, _whole(1)] = 1
-    steps: Annotated[int | None, _whole(1)] = None
-    epochs: Annotated[int, _whole(1)] = 60
-    loss: Annotated[str, _one_of("cross_entropy", "soft_mcc", "both")] = "cross_entropy"
-    weights: Annotated[Weights, _one_of(*get_args(Weights))] = "uniform"
-    optimizer: Annotated[str, _one_of("adam", "adamw")] = "adam"
-    weight_decay: Annotated[float, _number(0)] = 0.004
-    learning_rate: Annotated[float, _number(0, low_included=False)] = 1e-4
-    warmup: Annotated[int, _whole(0)] = 0
-    schedule: Annotated[str, _one_of("constant", "cosine")] = "constant"
-    clip_norm: Annotated[float | None, _number(0, low_included=False)] = None
-    average: Annotated[float | None, _number(0, 0.99999, low_included=False)] = None
-    patience: Annotated[int | None, _whole(1)] = None
-    frames: Annotated[Method, _one_of(*get_args(Method))] = "random"
+    patch: Annotated[int, whole(2)] = 32
+    batch: Annotated[int, whole(1)] = 8
+    accumulate: Annotated[int, whole(1)] = 1
+    steps: Annotated[int | None, whole(1)] = None
+    epochs: Annotated[int, whole(1)] = 60
+    loss: Annotated[str, one_of("cross_entropy", "soft_mcc", "both")] = "cross_entropy"
+    weights: Annotated[Weights, one_of(*get_args(Weights))] = "uniform"
+    optimizer: Annotated[str, one_of("adam", "adamw")] = "adam"
+    weight_decay: Annotated[float, number(0)] = 0.004
+    learning_rate: Annotated[float, number(0, low_included=False)] = 1e-4
+    warmup: Annotated[int, whole(0)] = 0
+    schedule: Annotated[str, one_of("constant", "cosine")] = "constant"
+    clip_norm: Annotated[float | None, number(0, low_included=False)] = None
+    average: Annotated[float | None, number(0, 0.99999, low_included=False)] = None
+    patience: Annotated[int | None, whole(1)] = None
+    frames: Annotated[Method, one_of(*get_args(Method))] = "random"
     frame_count: Annotated[int | tuple[int, int], _count_or_range] = 20
-    max_cloud: Annotated[float, _number(0, 1)] = 0.25
+    max_cloud: Annotated[float, number(0, 1)] = 0.25
     augment: Annotated[bool, _yes_or_no] = True
-    jitter: Annotated[float, _number(0, 1)] = 0.0
-    frame_dropout: Annotated[float, _number(0, 0.95)] = 0.0
+    jitter: Annotated[float, number(0, 1)] = 0.0
+    frame_dropout: Annotated[float, number(0, 0.95)] = 0.0
     balance: Annotated[bool, _yes_or_no] = False
-    split: Annotated[str, _one_of("auto", "scenes", "rows")] = "auto"
+    split: Annotated[str, one_of("auto", "scenes", "rows")] = "auto"
     validation_scenes: Annotated[int | tuple[str, ...], _count_or_names] = 1
-    precision: Annotated[str, _one_of("float32", "mixed_bfloat16")] = "float32"
+    precision: Annotated[str, one_of("float32", "mixed_bfloat16")] = "float32"
     remat: Annotated[bool, _yes_or_no] = False
     deterministic: Annotated[bool, _yes_or_no] = False
-    checkpoint_minutes: Annotated[float, _number(0)] = 10.0
-    seed: Annotated[int, _whole(0)] = 0
+    checkpoint_minutes: Annotated[float, number(0)] = 10.0
+    seed: Annotated[int, whole(0)] = 0
 
     def __post_init__(self) -> None:
         series = self.model.series
