@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from spinet_tf.bands import QUANTIFICATION
-from spinet_tf.data import simulate_sensor as sensor
-from spinet_tf.data.simulate_covers import CROPS, CULTIVATED, NAMES, OTHERS, draw_mixtures, lay_out
+from spinet_tf.data import simulate_sky as sky
+from spinet_tf.data.simulate_covers import CULTIVATED, DECLARED
 from spinet_tf.data.simulate_parcels import draw_landscape, smooth_noise
+from spinet_tf.data.simulate_region import draw_region
+from spinet_tf.data.simulate_seasons import Reflectance, draw_reflectance
+from spinet_tf.data.simulate_sensor import observe
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
 from spinet_tf.progress import track
@@ -21,6 +24,8 @@ SCALE = 4
 PIXEL = 10  # metres
 FIRST_DAY, LAST_DAY = datetime.date(2019, 3, 1), datetime.date(2019, 8, 31)
 CRS = "EPSG:32633"
+# Fields are not uniform: soil changes over some 80 m, stands over 25 m, and clods and plants are smaller than a pixel.
+_TEXTURE = ((0.7, 32), (0.6, 10), (0.5, 2))
 # Land simulated around the scene, so that blur, shifts and shadows have something to bring in; a multiple of 60 m.
 _MARGIN = 6
 
@@ -34,12 +39,14 @@ def simulate_eopatch(
 ) -> Path:
     """Simulate a Sentinel-2 scene of farmland and write it as an EOPatch.
 
-    A map of parcels at 2.5 m (fields in strips, meadows, woods, orchards, villages, water, roads, hedges) is given a
-    land cover for each parcel, whose materials come and go with the season; on each date it is blurred, shifted by a
-    part of a pixel, averaged to 10, 20 and 60 m, and seen through haze and clouds with noise. Grass and woods are
-    green when crops are, so a mean vegetation index cannot tell which land is cultivated; the course of the year and
-    the shape of the fields can. How each step is done, and from which sources, is written in `simulate_covers`,
-    `simulate_parcels` and `simulate_sensor`.
+    A region and a year are drawn: its climate, customs and shape of land. A map of parcels at 2.5 m (fields in strips,
+    meadows, woods, orchards, settlements of houses and gardens, water, roads, hedges) is given a land cover for each
+    parcel, whose materials come and go with the season; on each date it is blurred, shifted by a part of a pixel,
+    averaged to 10, 20 and 60 m, and seen through haze and clouds with noise. Grass and woods are green when crops are,
+    so a mean vegetation index cannot tell which land is cultivated; the course of the year and the shape of the fields
+    can. How each step is done, and from which sources, is written in `simulate_region`, `simulate_covers`,
+    `simulate_parcels`, `simulate_seasons`, `simulate_sensor` and `simulate_sky`. How far this agrees with real scenes
+    is measured by tests/benchmarks/realism.py.
 
     The folder holds data/BANDS uint16 (time, rows, columns, 12), data/CLP, mask/CLM, IS_DATA and SCL,
     scalar/NORM_FACTORS, and, four times finer, mask_timeless/CULTIVATED, NOT_DECLARED and ALL_POLYS (the number of
@@ -122,17 +129,17 @@ def simulate_arrays(rng: np.random.Generator, height: int, width: int, days: np.
     fine = (slice(_MARGIN * SCALE, (_MARGIN + height) * SCALE), slice(_MARGIN * SCALE, (_MARGIN + width) * SCALE))
     fine_shape = (canvas[0] * SCALE, canvas[1] * SCALE)
 
-    parcel, cover = draw_landscape(rng, fine_shape, PIXEL / SCALE, fine)
-    mixtures = draw_mixtures(rng, cover, days)
-    texture = 0.8 * smooth_noise(rng, fine_shape, 10) + 0.6 * smooth_noise(rng, fine_shape, 2)
-    frames = [_draw_frame(rng, mixture, parcel, texture, coarse) for mixture in mixtures]
+    region = draw_region(rng)
+    parcel, cover = draw_landscape(rng, fine_shape, PIXEL / SCALE, fine, region)
+    reflectance = draw_reflectance(rng, cover, days, region)
+    texture = np.sum([share * smooth_noise(rng, fine_shape, length) for share, length in _TEXTURE], axis=0)
+    frames = [_draw_frame(rng, Reflectance(*date), parcel, texture, coarse) for date in zip(*reflectance, strict=True)]
     arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
     arrays["scalar/NORM_FACTORS"] = np.full((len(days), 1), 1 / QUANTIFICATION, "float32")
 
     # A few fields are farmed but missing from the register: whether they are cultivated is not known.
     undeclared = CULTIVATED[cover] & (rng.random(len(cover)) < 0.03)
-    registered = np.isin(cover, [NAMES.index(name) for name in (*CROPS, *OTHERS) if name not in _WITHOUT_FARMER])
-    number = np.where(registered & ~undeclared, np.arange(len(cover)) % np.iinfo("uint16").max + 1, 0)
+    number = np.where(DECLARED[cover] & ~undeclared, np.arange(len(cover)) % np.iinfo("uint16").max + 1, 0)
     visible = parcel[fine][..., None]
     arrays["mask_timeless/CULTIVATED"] = (CULTIVATED[cover] & ~undeclared)[visible]
     arrays["mask_timeless/NOT_DECLARED"] = undeclared[visible]
@@ -140,24 +147,29 @@ def simulate_arrays(rng: np.random.Generator, height: int, width: int, days: np.
     return arrays
 
 
-_WITHOUT_FARMER = ("broadleaf forest", "conifer forest", "village", "water")
-
-
 def _draw_frame(
-    rng: np.random.Generator, mixture: np.ndarray, parcel: np.ndarray, texture: np.ndarray, coarse: tuple[slice, slice]
+    rng: np.random.Generator,
+    reflectance: Reflectance,
+    parcel: np.ndarray,
+    texture: np.ndarray,
+    coarse: tuple[slice, slice],
 ) -> dict[str, np.ndarray]:
     """The features of one date, cut to the scene."""
-    bands = sensor.observe(rng, lay_out(mixture, parcel, texture), PIXEL / SCALE)
-    clouds = sensor.draw_clouds(rng, bands.shape[:2])
-    bands = sensor.add_atmosphere(rng, bands, clouds)
-    probability, mask = sensor.cloud_masks(rng, clouds)
+    land = np.empty((len(reflectance.mean), *parcel.shape), "float32")
+    for band, mean, varying in zip(land, *reflectance, strict=True):
+        np.multiply(varying.take(parcel), texture, out=band)
+        band += mean.take(parcel)
+    bands = observe(rng, land, PIXEL / SCALE)
+    clouds = sky.draw_clouds(rng, bands.shape[:2])
+    bands = sky.add_atmosphere(rng, bands, clouds)
+    probability, mask = sky.cloud_masks(rng, clouds)
     is_data = _draw_swath(rng, bands.shape[:2])
     frame = {
         "data/BANDS": np.rint(bands * QUANTIFICATION).astype("uint16") * is_data[..., None],
         "data/CLP": probability * is_data,
         "mask/CLM": mask * is_data,
         "mask/IS_DATA": is_data,
-        "mask/SCL": sensor.scene_classes(rng, bands, clouds) * is_data,
+        "mask/SCL": sky.scene_classes(rng, bands, clouds) * is_data,
     }
     return {name: array[coarse].reshape(*array[coarse].shape[:2], -1) for name, array in frame.items()}
 

@@ -1,34 +1,35 @@
-"""What grows where and when in a simulated scene: land covers as changing mixtures of six materials."""
+"""What land is made of in simulated scenes: spectra of pure materials, and the land covers that mix them."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 # Reflectance of the pure materials, in the order of spinet_tf.bands.BANDS. Rounded by hand to the shapes of
-# laboratory and field spectra: dark brown loam, dense grass and cereal canopies, a closed broadleaf canopy, straw, a
-# clear lake, and a mix of roofs and asphalt. Reference: Kokaly et al. 2017, USGS Spectral Library Version 7,
-# doi:10.3133/ds1035
-MATERIALS = ("soil", "leaf", "tree", "straw", "built", "water")
+# laboratory and field spectra: brown loam, thin and dense canopies of grass and cereals (leaf area index 2 and 6), a
+# closed broadleaf canopy, straw and dead grass, asphalt, tiled roofs, a clear lake, and rapeseed in bloom. References:
+# Kokaly et al. 2017, USGS Spectral Library Version 7, doi:10.3133/ds1035; for the bloom,
+# d'Andrimont et al. 2020, doi:10.1016/j.rse.2020.111660
+MATERIALS = ("soil", "leaf", "dense leaf", "tree", "straw", "asphalt", "roof", "water", "bloom")
 SPECTRA = np.array(
     [
-        [0.060, 0.075, 0.100, 0.135, 0.165, 0.185, 0.200, 0.220, 0.235, 0.240, 0.300, 0.240],
-        [0.020, 0.025, 0.055, 0.030, 0.095, 0.300, 0.390, 0.420, 0.440, 0.445, 0.210, 0.100],
-        [0.014, 0.017, 0.038, 0.018, 0.065, 0.240, 0.310, 0.330, 0.350, 0.355, 0.150, 0.065],
-        [0.080, 0.100, 0.140, 0.190, 0.220, 0.240, 0.260, 0.290, 0.310, 0.310, 0.380, 0.280],
-        [0.110, 0.120, 0.130, 0.140, 0.145, 0.150, 0.155, 0.165, 0.170, 0.175, 0.200, 0.180],
+        [0.055, 0.070, 0.095, 0.130, 0.155, 0.175, 0.190, 0.205, 0.220, 0.225, 0.300, 0.275],
+        [0.022, 0.027, 0.057, 0.038, 0.098, 0.265, 0.335, 0.360, 0.380, 0.385, 0.220, 0.115],
+        [0.012, 0.016, 0.042, 0.016, 0.070, 0.360, 0.530, 0.570, 0.590, 0.595, 0.165, 0.063],
+        [0.014, 0.017, 0.038, 0.018, 0.068, 0.265, 0.350, 0.375, 0.395, 0.400, 0.160, 0.068],
+        [0.055, 0.070, 0.100, 0.140, 0.170, 0.195, 0.210, 0.235, 0.250, 0.255, 0.340, 0.255],
+        [0.080, 0.090, 0.105, 0.115, 0.125, 0.135, 0.140, 0.150, 0.155, 0.160, 0.180, 0.165],
+        [0.085, 0.105, 0.135, 0.185, 0.210, 0.225, 0.235, 0.250, 0.255, 0.260, 0.290, 0.250],
         [0.040, 0.045, 0.050, 0.035, 0.025, 0.015, 0.012, 0.010, 0.008, 0.006, 0.004, 0.003],
+        [0.035, 0.045, 0.150, 0.130, 0.190, 0.340, 0.410, 0.440, 0.460, 0.465, 0.230, 0.120],
     ],
     "float32",
 )
-# Spread of a material's brightness between parcels, and within them.
-_BETWEEN = (0.22, 0.06, 0.08, 0.12, 0.25, 0.15)
-_WITHIN = (0.06, 0.08, 0.12, 0.06, 0.25, 0.02)
-SOIL, LEAF, TREE, STRAW, BUILT, WATER = range(len(MATERIALS))
+SOIL, LEAF, DENSE, TREE, STRAW, ASPHALT, ROOF, WATER, BLOOM = range(len(MATERIALS))
 
 
 class Season(NamedTuple):
     """A double logistic of green cover: from `low` it rises about day `up`, falls about day `down` (days of the
-    year).
+    year). A catch crop grows only where it is the custom; of what falls, the part `straw` stays until it is ploughed.
     """
 
     low: float
@@ -37,122 +38,87 @@ class Season(NamedTuple):
     up_days: float
     down: float
     down_days: float
+    straw: float = 0.0
+    catch_crop: bool = False
 
 
 class Cover(NamedTuple):
     """A kind of land. `share` is how often it is drawn among its kind; materials not named have none."""
 
     share: float
-    season: Season
-    canopy: int  # the material that is green
-    straw: float = 0.0  # the part of the fallen green that stays as straw until the field is ploughed
+    seasons: tuple[Season, ...] = ()
+    canopy: int = LEAF  # the material that is green
     ploughed: float = 400.0
     mowings: int = 0
+    dense: float = 1.0  # how dense the canopy is where it is closed
+    bloom: float = 0.0  # the part of the canopy that flowers show
+    thirst: float = 0.15  # the part of the green that the worst drought takes
     constant: tuple[tuple[int, float], ...] = ()  # (material, cover) all year, the season has the rest
     bare: int = SOIL  # what is seen where nothing is green
+    patchy: float = 1.0  # how uneven it is within a parcel
+    spread: float = 7.0  # deviation, in days, of the timing from parcel to parcel
 
 
-# Sowing and harvest as in central Europe: winter crops are green from March to June, summer crops from June on.
+_BEFORE = Season(0.45, 0.92, 90, 12, 120, 4, catch_crop=True)
+_AFTER = Season(0.0, 0.80, 236, 7, 400, 9, catch_crop=True)
+
+# Sowing and harvest as in central and western Europe: winter crops are green from March to June, summer crops from May
+# or June on; catch crops stand before summer crops and after cereals. References: Meroni et al. 2021 (crop phenology of
+# Europe from Sentinel-2), doi:10.1016/j.rse.2020.112232; Nilsson et al. 2023 (sowing and harvest dates in Germany)
 CROPS = {
-    "winter cereal": Cover(0.30, Season(0.15, 0.93, 82, 11, 181, 6), LEAF, straw=0.85, ploughed=222),
-    "rapeseed": Cover(0.12, Season(0.25, 0.93, 74, 10, 173, 7), LEAF, straw=0.7, ploughed=212),
-    "spring cereal": Cover(0.10, Season(0.0, 0.88, 112, 9, 188, 6), LEAF, straw=0.85, ploughed=228),
-    "maize": Cover(0.28, Season(0.0, 0.92, 161, 8, 262, 9), LEAF, straw=0.6),
-    "soya": Cover(0.10, Season(0.0, 0.92, 166, 9, 252, 9), LEAF, straw=0.4),
-    "vegetables": Cover(0.10, Season(0.0, 0.75, 146, 9, 214, 9), LEAF, straw=0.1),
+    "winter wheat": Cover(0.20, (Season(0.15, 0.95, 82, 11, 186, 7, 0.85), _AFTER), ploughed=226),
+    "winter barley": Cover(0.10, (Season(0.20, 0.94, 76, 11, 166, 7, 0.85), _AFTER), ploughed=212),
+    "rapeseed": Cover(0.10, (Season(0.25, 0.95, 74, 10, 175, 8, 0.7),), ploughed=212, bloom=0.5),
+    "spring cereal": Cover(0.08, (_BEFORE, Season(0.0, 0.90, 112, 9, 190, 7, 0.85), _AFTER), ploughed=228),
+    "maize": Cover(0.22, (_BEFORE, Season(0.0, 0.94, 162, 8, 262, 9, 0.5)), thirst=0.3, spread=9),
+    "soya or sunflower": Cover(0.08, (_BEFORE, Season(0.0, 0.92, 162, 9, 248, 10, 0.4)), thirst=0.3, spread=9),
+    "sugar beet": Cover(0.07, (_BEFORE, Season(0.0, 0.95, 153, 9, 290, 9))),
+    "potatoes": Cover(0.08, (_BEFORE, Season(0.0, 0.94, 156, 8, 232, 10, 0.2)), spread=11),
+    "vegetables": Cover(
+        0.07, (_BEFORE, Season(0.0, 0.80, 146, 8, 200, 6), Season(0.0, 0.8, 222, 8, 280, 8, 0, True)), spread=14
+    ),
 }
 # Grass is green when crops are, so that no mean over the season parts the two.
 OTHERS = {
-    "meadow": Cover(0.40, Season(0.35, 0.92, 94, 10, 300, 15), LEAF, mowings=3, bare=STRAW),
-    "pasture": Cover(0.18, Season(0.35, 0.78, 98, 12, 235, 30), LEAF, straw=0.7, bare=STRAW),
-    "fallow": Cover(0.07, Season(0.10, 0.60, 118, 14, 215, 20), LEAF, straw=0.7, constant=((STRAW, 0.2),)),
-    "orchard": Cover(0.05, Season(0.10, 0.85, 112, 8, 300, 10), TREE, constant=((LEAF, 0.35), (SOIL, 0.25))),
-    "broadleaf forest": Cover(0.14, Season(0.10, 0.95, 113, 6, 292, 8), TREE, bare=STRAW),
-    "conifer forest": Cover(0.04, Season(0.62, 0.72, 120, 15, 330, 15), TREE),
-    "village": Cover(0.09, Season(0.20, 0.80, 105, 10, 290, 15), LEAF, constant=((BUILT, 0.55), (TREE, 0.15))),
-    "water": Cover(0.03, Season(0, 0, 0, 1, 0, 1), LEAF, constant=((WATER, 1.0),)),
+    "meadow": Cover(0.40, (Season(0.45, 0.93, 92, 12, 330, 20),), mowings=3, thirst=0.85, bare=STRAW, patchy=1.6),
+    "pasture": Cover(0.22, (Season(0.45, 0.85, 95, 14, 330, 30),), dense=0.7, thirst=0.9, bare=STRAW, patchy=2.5),
+    "fallow": Cover(
+        0.07,
+        (Season(0.10, 0.65, 118, 14, 225, 20, 0.7),),
+        dense=0.3,
+        thirst=0.6,
+        constant=((STRAW, 0.2),),
+        patchy=2.0,
+        spread=12,
+    ),
+    "orchard": Cover(0.06, (Season(0.10, 0.85, 112, 8, 300, 10),), TREE, constant=((LEAF, 0.35), (SOIL, 0.20))),
+    "broadleaf forest": Cover(0.16, (Season(0.10, 0.95, 113, 6, 292, 8),), TREE, bare=STRAW),
+    "conifer forest": Cover(0.06, (Season(0.66, 0.76, 120, 15, 330, 15),), TREE),
+    "water": Cover(0.03, constant=((WATER, 1.0),)),
+}
+# What settlements are a mosaic of.
+SETTLED = {
+    "houses": Cover(0.24, (Season(0.4, 0.85, 95, 12, 330, 20),), constant=((ROOF, 0.75),)),
+    "yard": Cover(0.20, (Season(0.4, 0.8, 95, 12, 330, 20),), constant=((ASPHALT, 0.85),)),
+    "garden": Cover(
+        0.32,
+        (Season(0.45, 0.9, 94, 12, 330, 20),),
+        mowings=2,
+        dense=0.7,
+        thirst=0.6,
+        constant=((TREE, 0.1), (ASPHALT, 0.1)),
+        bare=STRAW,
+    ),
+    "garden with trees": Cover(0.24, (Season(0.15, 0.9, 110, 8, 292, 10),), TREE, constant=((LEAF, 0.25),)),
 }
 LINES = {
-    "road": Cover(0, Season(0, 0, 0, 1, 0, 1), LEAF, constant=((BUILT, 1.0),)),
-    "hedge": Cover(0, Season(0.15, 0.9, 110, 6, 292, 8), TREE, bare=STRAW),
-    "verge": Cover(0, Season(0.35, 0.85, 95, 10, 260, 20), LEAF, bare=STRAW),
+    "road": Cover(0, constant=((ASPHALT, 1.0),)),
+    "hedge": Cover(0, (Season(0.15, 0.9, 110, 6, 292, 8),), TREE, bare=STRAW),
+    "verge": Cover(0, (Season(0.4, 0.85, 95, 10, 300, 20),), dense=0.4, thirst=0.7, bare=STRAW),
+    "river": Cover(0, constant=((WATER, 1.0),)),
 }
-COVERS = {**CROPS, **OTHERS, **LINES}
+COVERS = {**CROPS, **OTHERS, **SETTLED, **LINES}
 NAMES = tuple(COVERS)
 CULTIVATED = np.array([name in CROPS for name in NAMES])
-
-
-def draw_mixtures(rng: np.random.Generator, covers: np.ndarray, days: np.ndarray) -> np.ndarray:
-    """How much of each material each parcel shows on each day.
-
-    Green cover follows a double logistic (Beck et al. 2006, doi:10.1016/j.rse.2005.10.021), early or late by some
-    days in each parcel; what falls turns to straw until the field is ploughed, meadows are mown and grow again, soil
-    is seen in between.
-
-    Args:
-        rng: draws the timing and the brightness of each parcel.
-        covers: (parcels,) indices into `NAMES`.
-        days: (time,) days of the year.
-
-    Returns:
-        float32 (time, materials, parcels): covered share times the relative brightness of the material in that parcel.
-    """
-    season_shift = rng.normal(0, 5)
-    moisture = rng.uniform(0.65, 1.05, len(days))  # soil is darker after rain
-    mixtures = np.zeros((len(days), len(covers), len(MATERIALS)))
-    for index, cover in enumerate(COVERS.values()):
-        parcels = np.flatnonzero(covers == index)
-        if len(parcels):
-            mixtures[:, parcels] = _mixture(rng, cover, days - season_shift, len(parcels))
-    mixtures *= np.maximum(rng.normal(1, _BETWEEN, (len(covers), len(MATERIALS))), 0.4)
-    mixtures[..., SOIL] *= moisture[:, None]
-    return mixtures.swapaxes(1, 2).astype("float32")
-
-
-def lay_out(mixture: np.ndarray, parcel: np.ndarray, texture: np.ndarray) -> np.ndarray:
-    """The materials in each pixel of the map on one date.
-
-    Args:
-        mixture: float32 (materials, parcels), one date of `draw_mixtures`.
-        parcel: (height, width), the parcel of each pixel.
-        texture: float32 (height, width) of mean 0 and deviation 1: parcels are not uniform.
-
-    Returns:
-        float32 (materials, height, width).
-    """
-    ground = mixture.take(parcel, axis=1)
-    for material, spread in zip(ground, _WITHIN, strict=True):
-        material *= np.maximum(1 + spread * texture, np.float32(0.2))
-    return ground
-
-
-def _mixture(rng: np.random.Generator, cover: Cover, days: np.ndarray, count: int) -> np.ndarray:
-    """(time, count, materials) of `count` parcels of one kind."""
-    low, high, up, up_days, down, down_days = cover.season
-    early = rng.normal(0, 7, count)
-    day = days[:, None]
-    peak = np.clip(high * rng.normal(1, 0.05, count), 0, 1)
-    rise = _logistic((day - up - early) / up_days)
-    fall = _logistic((day - down - early - rng.normal(0, 4, count)) / down_days)
-    # What was green in winter falls with the rest.
-    green = np.maximum(low + (peak - low) * rise, 0) * (1 - fall)
-    ploughed = _logistic((day - cover.ploughed - rng.normal(0, 12, count)) / 1.5)
-    straw = cover.straw * peak * rise * fall * (1 - ploughed)
-    mowing = rng.normal(143, 10, count)
-    for _ in range(cover.mowings):
-        since = day - mowing
-        green *= 1 - 0.6 * np.exp(-np.maximum(since, 0) / 14) * (since >= 0)
-        mowing = mowing + rng.normal(45, 7, count)
-
-    mixture = np.zeros((len(days), count, len(MATERIALS)))
-    free = 1.0 - sum(part for _, part in cover.constant)
-    for material, part in cover.constant:
-        mixture[..., material] += part
-    mixture[..., cover.canopy] += free * green
-    mixture[..., STRAW] += free * straw
-    mixture[..., cover.bare] += free * np.maximum(1 - green - straw, 0)
-    return mixture
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
+# Land that farmers declare, so that it stands in the register.
+DECLARED = np.array([name in CROPS or name in ("meadow", "pasture", "fallow", "orchard") for name in NAMES])

@@ -1,4 +1,4 @@
-"""The map of a simulated scene: blocks of fields, villages, woods and water, with roads and hedges between."""
+"""The map of a simulated scene: blocks of fields, settlements, woods and water, with roads and hedges between."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from spinet_tf.data.simulate_covers import CROPS, CULTIVATED, NAMES, OTHERS
-
-BLOCK_METRES = 230.0
+from spinet_tf.data.simulate_covers import CROPS, CULTIVATED, LINES, NAMES, OTHERS, SETTLED
+from spinet_tf.data.simulate_region import Region
 
 
 class Landscape(NamedTuple):
@@ -23,53 +22,71 @@ class Landscape(NamedTuple):
 
 
 def draw_landscape(
-    rng: np.random.Generator, shape: tuple[int, int], metres: float, visible: tuple[slice, slice]
+    rng: np.random.Generator, shape: tuple[int, int], metres: float, visible: tuple[slice, slice], region: Region
 ) -> Landscape:
-    """Draw a mosaic of parcels of which between a third and 56 % of the visible area is cultivated.
+    """Draw a mosaic of parcels.
 
-    Land is parted into blocks, the Voronoi cells of jittered seeds some 230 m apart. Each block is cut into strips of
-    its own direction, width and length, as fields are in central Europe: strips of 12 to 90 m, blocks of 60 to 350 m.
-    A road, a hedge or a grass verge of 2.5 to 7 m runs along some borders of blocks, and a grass balk along fields in
-    some blocks.
+    Land is parted into blocks, the Voronoi cells of jittered seeds. Each block is cut into strips of its own direction,
+    width and length, as fields are in central Europe; in settlements the strips are lots with houses, yards and
+    gardens. A road, a hedge or a grass verge of 3 to 7 m runs along some borders of blocks, a grass balk narrower than
+    any pixel along fields in some blocks, and a river with its bank through one scene in four. Settlements, farmland
+    and woods gather: how far each block is given to them varies smoothly over the land.
 
     Args:
         rng: draws the map.
         shape: rows and columns.
         metres: the size of a pixel.
-        visible: the part of the map in which the share of cultivated land is counted.
+        visible: the part of the map in which the shares of cultivated and settled land are counted.
+        region: those shares, and the size and shape of fields.
 
     Returns:
         The map, and the land cover of each parcel.
     """
     y, x = np.indices(shape, "float32") * metres
     # Borders drawn by people and brooks are not quite straight.
-    y += 8 * smooth_noise(rng, shape, 90 / metres)
-    x += 8 * smooth_noise(rng, shape, 90 / metres)
-    block, neighbour, border = _blocks(rng, y, x)
-    count = 1 + max(block.max(), neighbour.max())
+    y += region.wobble_metres * smooth_noise(rng, shape, 90 / metres)
+    x += region.wobble_metres * smooth_noise(rng, shape, 90 / metres)
+    side = 100 * np.sqrt(region.field_hectares)
+    seeds, block, neighbour, border = _blocks(rng, y, x, float(np.clip(2.2 * side, 100, 450)))
+    count = len(seeds)
+    area = np.bincount(block[visible].ravel(), minlength=count)
+    settled = _most(_zones(rng, seeds, region.mosaic_metres) + 0.3 * rng.normal(size=count), area, region.settled)
 
-    angle, width = rng.uniform(0, np.pi, count), np.clip(rng.lognormal(3.65, 0.5, count), 12, 90)
-    length = np.clip(rng.lognormal(5.1, 0.4, count), 60, 350)
+    angle = rng.uniform(0, np.pi) + rng.choice([rng.normal(0, 0.3, count), rng.uniform(0, np.pi, count)])
+    size = side * rng.lognormal(0, 0.35, count)
+    shape_ratio = np.sqrt(region.elongation * rng.lognormal(0, 0.25, count))
+    width, length = np.clip(size / shape_ratio, 6, 300), np.clip(size * shape_ratio, 30, 700)
+    lots = region.lot_metres * rng.lognormal(0, 0.3, count)
+    width, length = np.where(settled, lots, width), np.where(settled, 1.8 * lots, length)
     across = x * np.cos(angle)[block] + y * np.sin(angle)[block]
     along = y * np.cos(angle)[block] - x * np.sin(angle)[block]
     across = across / width[block] + rng.uniform(0, 1, count)[block]
     across += 0.33 * np.sin(2 * across)  # a monotone warp: neighbouring strips differ in width up to fivefold
-    strip = np.floor(across)
-    along = along / length[block] + rng.uniform(0, 1, count)[block]
+    strip = np.floor(across).astype("int64")
+    # Strips do not end side by side.
+    along = along / length[block] + rng.uniform(0, 1, count)[block] + 0.37 * (strip % 3)
 
-    key = (block * 4096 + strip.astype("int64") % 4096) * 4096 + np.floor(along).astype("int64") % 4096
+    key = (block * 4096 + strip % 4096) * 4096 + np.floor(along).astype("int64") % 4096
     keys, parcel = np.unique(key, return_inverse=True)
     parcel = parcel.reshape(shape)
-    cover = _covers(rng, keys // 4096**2, np.bincount(parcel[visible].ravel(), minlength=len(keys)))
+    area = np.bincount(parcel[visible].ravel(), minlength=len(keys))
+    cover = _covers(rng, keys // 4096**2, area, seeds, settled, region)
 
-    # Lines are three more parcels.
-    parcel, cover = parcel.astype("int32"), np.append(cover, [NAMES.index(name) for name in ("road", "hedge", "verge")])
-    kind = rng.choice(4, (count, count), p=[0.30, 0.12, 0.18, 0.40])
-    line = np.triu(kind)[np.minimum(block, neighbour), np.maximum(block, neighbour)]
-    half_width = np.array([2.5, 3.5, 1.5, 0.0])[line]
-    parcel = np.where(border < half_width, len(keys) + line, parcel).astype("int32")
+    # Lines are a parcel each.
+    parcel, cover = parcel.astype("int32"), np.append(cover, [NAMES.index(name) for name in LINES])
+    road, hedge, verge, river = len(keys) + np.arange(len(LINES))
+    kind = np.triu(rng.choice(4, (count, count), p=[0.30, 0.14, 0.18, 0.38]))
+    kind = kind[np.minimum(block, neighbour), np.maximum(block, neighbour)]
+    kind[settled[block]] = 0
+    half_width = np.array([2.8, 3.5, 1.8, 0.0])[kind]
+    parcel = np.where(border < half_width, np.array([road, hedge, verge, river], "int32")[kind], parcel)
     balk = (rng.random(count) < 0.35)[block] & (np.abs(across - np.rint(across)) * width[block] < metres / 2)
-    parcel[balk & CULTIVATED[cover][parcel]] = len(keys) + 2
+    parcel[balk & CULTIVATED[cover][parcel]] = verge
+    if rng.random() < 0.25:
+        distance = _river(rng, y, x)
+        bank = rng.uniform(0, 8)
+        parcel[distance < bank] = rng.choice([hedge, verge])
+        parcel[distance < 0] = river
     return Landscape(parcel, cover)
 
 
@@ -82,31 +99,68 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], wavelength: f
     return ((field - field.mean()) / field.std()).astype("float32")
 
 
-def _blocks(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The block of each pixel, the next one, and the distance in metres to the border between them."""
-    rows = np.arange(y.min() - 2 * BLOCK_METRES, y.max() + 2 * BLOCK_METRES, BLOCK_METRES)
-    columns = np.arange(x.min() - 2 * BLOCK_METRES, x.max() + 2 * BLOCK_METRES, BLOCK_METRES)
+def _blocks(
+    rng: np.random.Generator, y: np.ndarray, x: np.ndarray, apart: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Seeds (blocks, 2); the block of each pixel, the next one, and the metres to the border between them."""
+    rows = np.arange(y.min() - 2 * apart, y.max() + 2 * apart, apart)
+    columns = np.arange(x.min() - 2 * apart, x.max() + 2 * apart, apart)
     seeds = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
-    seeds = seeds + rng.uniform(-0.45, 0.45, seeds.shape) * BLOCK_METRES
+    seeds = seeds + rng.uniform(-0.45, 0.45, seeds.shape) * apart
     distance, nearest = cKDTree(seeds).query(np.stack([y, x], axis=-1), k=2)
     block, neighbour = nearest[..., 0], nearest[..., 1]
-    apart = np.linalg.norm(seeds[block] - seeds[neighbour], axis=-1)
-    return block, neighbour, (distance[..., 1] ** 2 - distance[..., 0] ** 2) / (2 * apart)
+    between = np.linalg.norm(seeds[block] - seeds[neighbour], axis=-1)
+    return seeds, block, neighbour, (distance[..., 1] ** 2 - distance[..., 0] ** 2) / (2 * between)
 
 
-def _covers(rng: np.random.Generator, block: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """A land cover for each parcel; the blocks most given to crops are cultivated, up to a drawn share of the area."""
-    blocks = block.max() + 1
-    wanted = rng.uniform(0.36, 0.56) * area.sum()
-    order = np.argsort(rng.normal(0, 1, blocks)[block] + rng.normal(0, 0.7, len(block)))
-    reached = np.cumsum(area[order])
-    cultivated = np.empty(len(block), bool)
-    cultivated[order] = np.abs(reached - wanted).argmin() >= np.arange(len(block))
+def _zones(rng: np.random.Generator, seeds: np.ndarray, wavelength: float) -> np.ndarray:
+    """A smooth random value of deviation 1 at each seed: a sum of plane waves."""
+    angle, phase = rng.uniform(0, 2 * np.pi, (2, 8))
+    waves = 2 * np.pi / wavelength * rng.uniform(0.4, 1, 8) * np.stack([np.sin(angle), np.cos(angle)])
+    return np.cos(seeds @ waves + phase).sum(axis=1) / 2
 
-    def drawn(kinds: dict, count: int) -> np.ndarray:
-        shares = np.array([cover.share for cover in kinds.values()])
-        return rng.choice([NAMES.index(name) for name in kinds], count, p=shares / shares.sum())
 
-    # Crops differ from field to field; woods, villages and water fill blocks, and so does most grass.
-    other = np.where(rng.random(len(block)) < 0.8, drawn(OTHERS, blocks)[block], NAMES.index("meadow"))
-    return np.where(cultivated, drawn(CROPS, len(block)), other)
+def _most(score: np.ndarray, area: np.ndarray, share: float) -> np.ndarray:
+    """Which things of the highest score have together about this share of the area."""
+    order = np.argsort(-score)
+    reached = np.append(0, np.cumsum(area[order]))
+    chosen = np.zeros(len(score), bool)
+    chosen[order[: np.abs(reached - share * reached[-1]).argmin()]] = True
+    return chosen
+
+
+def _covers(
+    rng: np.random.Generator,
+    block: np.ndarray,
+    area: np.ndarray,
+    seeds: np.ndarray,
+    settled: np.ndarray,
+    region: Region,
+) -> np.ndarray:
+    """A land cover for each parcel, given its block and its area."""
+    count = len(seeds)
+    fields = ~settled[block]
+    score = _zones(rng, seeds, region.mosaic_metres) + 0.7 * rng.normal(size=count)
+    score = score[block] + 0.7 * rng.normal(size=len(block))
+    share = min(region.cultivated * area.sum() / max(area[fields].sum(), 1), 0.95)
+    cultivated = _most(np.where(fields, score, -np.inf), area * fields, share)
+
+    def drawn(kinds: dict, number: int, spread: float) -> np.ndarray:
+        # Each scene has its own favourites.
+        shares = rng.gamma(spread * np.array([cover.share for cover in kinds.values()])) + 1e-9
+        return rng.choice([NAMES.index(name) for name in kinds], number, p=shares / shares.sum())
+
+    # Crops differ from field to field; woods and water fill blocks, and so does most grass.
+    other = np.where(rng.random(len(block)) < 0.8, drawn(OTHERS, count, 8)[block], NAMES.index("meadow"))
+    land = np.where(cultivated, drawn(CROPS, len(block), 8), other)
+    return np.where(fields, land, drawn(SETTLED, len(block), 15))
+
+
+def _river(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Metres to a river's bank, negative on the water."""
+    angle = rng.uniform(0, np.pi)
+    along, across = y * np.cos(angle) - x * np.sin(angle), x * np.cos(angle) + y * np.sin(angle)
+    waves = rng.uniform(300, 1500, 4)
+    bends = (np.sin(along[..., None] / waves * 2 * np.pi + rng.uniform(0, 2 * np.pi, 4)) * waves / 14).sum(axis=-1)
+    middle = rng.choice(across.ravel())
+    return np.abs(across - middle - bends) - np.exp(rng.uniform(np.log(2), np.log(25)))
