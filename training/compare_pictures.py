@@ -45,7 +45,7 @@ def _maps(output: Path, runs: Sequence[Run]) -> Figure:
     columns = 2 + len(systems)
     figure = Figure(figsize=(1.6 * columns, 1.85 * len(scenes) + 0.4), layout="constrained")
     axes = figure.subplots(len(scenes), columns, squeeze=False)
-    for row, scene in zip(axes, scenes, strict=True):
+    for number, (row, scene) in enumerate(zip(axes, scenes, strict=True)):
         shown = {"true colour": scene / "true_colour.png", "truth": scene / "truth.png"}
         for name, found in systems.items():
             folder = output / RUNS / folder_name(name)
@@ -56,7 +56,7 @@ def _maps(output: Path, runs: Sequence[Run]) -> Figure:
             place.set_xticks([])
             place.set_yticks([])
             place.spines[:].set_visible(False)
-            if row is axes[0]:
+            if number == 0:
                 place.set_title("\n".join(textwrap.wrap(name, 18)), fontsize=8)
             scores = systems[name][0].scenes if name in systems else {}
             place.set_xlabel(f"MCC {scores[scene.name].mcc:.3f}" if scene.name in scores else "", fontsize=8)

@@ -45,10 +45,10 @@ def comparison_tables(runs: Sequence[Run], super_resolution: Mapping[str, Any] |
         rows.append(
             [
                 name,
-                str(len(found)) if first.seed is not None else "-",
+                _seeds(found),
                 *(spread([pick(run.mean) for run in found]) for pick in columns.values()),
                 f"{first.parameters:,}",
-                "-" if first.macs is None else f"{first.macs / 1e9:.2f}",
+                "-" if first.macs is None else f"{first.macs / 1e9:.3g}",
                 f"{first.steps:,}" if first.steps else "-",
                 f"{statistics.median(run.seconds_per_km2 for run in found):.2f}",
             ]
@@ -56,10 +56,10 @@ def comparison_tables(runs: Sequence[Run], super_resolution: Mapping[str, Any] |
     header = ["system", "seeds", *columns, "parameters", "GMAC", "steps", "s per km²"]
     scenes = list(runs[0].scenes)
     each = [
-        [name, "", *(spread([run.scenes[scene].mcc for run in found]) for scene in scenes)]
+        [name, _seeds(found), *(spread([run.scenes[scene].mcc for run in found]) for scene in scenes)]
         for name, found in systems.items()
     ]
-    tables = [Table("Systems", header, rows, []), Table("MCC on each scene", ["system", "", *scenes], each, [])]
+    tables = [Table("Systems", header, rows, []), Table("MCC on each scene", ["system", "seeds", *scenes], each, [])]
     if super_resolution is not None:
         gains = [run["cpsnr"] for run in super_resolution["runs"]]
         bicubic = super_resolution["bicubic"]
@@ -74,7 +74,7 @@ def comparison_tables(runs: Sequence[Run], super_resolution: Mapping[str, Any] |
                         str(len(gains)),
                         f"{statistics.fmean(gains):.2f}" + (f" ± {statistics.stdev(gains):.2f}" if gains[1:] else ""),
                         f"{super_resolution['parameters']:,}",
-                        f"{super_resolution['macs'] / 1e9:.2f}",
+                        f"{super_resolution['macs'] / 1e9:.3g}",
                     ],
                 ],
                 [],
@@ -113,6 +113,10 @@ def notes(comparison: CompareConfig) -> list[str]:
             "brightness (training/compare_superresolution.py); cPSNR has a peak of 65535."
         )
     return texts
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    return "-" if runs[0].seed is None else str(len(runs))
 
 
 def write_tables(

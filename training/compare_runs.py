@@ -5,7 +5,7 @@ import functools
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import xarray as xr
 
 from spinet_tf.data.patches import label_scale, labelled
 from spinet_tf.data.scene import clear_fraction, find_scenes
+from spinet_tf.data.shards import MANIFEST
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
 from spinet_tf.inference.engine import KerasEngine
@@ -101,20 +102,34 @@ def run_all(comparison: CompareConfig, output: Path) -> list[Run]:
     for system, config in comparison.systems.items():
         folder = output / RUNS / folder_name(system)
         if config is None:
-            runs.append(
-                _kept(folder, {"fit": str(comparison.fit)}, functools.partial(_ndvi, comparison, parts, system))
-            )
+            run = functools.partial(_ndvi, comparison, parts, system)
+            runs.append(_as_run(kept(folder, {"fit": str(comparison.fit), "test": str(comparison.test)}, run)))
             continue
         budget = comparison.budget
         if budget.minutes is not None:
             config = with_steps(config, _steps_for(60 * budget.minutes, config, comparison.training, folder))
         for seed in comparison.seeds:
             seeded = dataclasses.replace(config, seed=seed)
-            settings = {"training": str(comparison.training), "test": str(comparison.test)}
-            settings["configuration"] = json.loads(json.dumps(dataclasses.asdict(seeded)))
+            settings = {
+                "training": str(comparison.training),
+                "test": str(comparison.test),
+                "configuration": dataclasses.asdict(seeded),
+            }
             run = functools.partial(_train_and_score, comparison, parts, system, seeded)
-            runs.append(_kept(folder / f"seed-{seed}", settings, run))
+            runs.append(_as_run(kept(folder / f"seed-{seed}", settings, run)))
     return runs
+
+
+def training_parts(comparison: CompareConfig) -> list[Part]:
+    """The scenes that train, without those that validate the networks; all of them where there are no networks."""
+    if (comparison.fit / MANIFEST).is_file():
+        raise SpinetError(
+            f"{comparison.fit} holds shards, which NDVI thresholds and super-resolution cannot learn from. Name the "
+            "folder of the scenes that they were made of under data: fit."
+        )
+    paths = find_scenes(comparison.fit)
+    network = next(filter(None, comparison.systems.values()), None)
+    return split_scenes(paths, network.split, network.validation_scenes).training if network else list(map(Part, paths))
 
 
 def draw_scenes(parts: Iterable[Part], output: Path) -> None:
@@ -128,32 +143,48 @@ def draw_scenes(parts: Iterable[Part], output: Path) -> None:
             _save(class_picture(np.where(label == 255, 2, label == 1), CLASS_COLOURS), folder / "truth.png")
 
 
-def _kept(folder: Path, settings: Mapping[str, Any], run: Any) -> Run:
-    """The run that a folder holds, done now if it is not."""
+def kept(folder: Path, settings: Mapping[str, Any], run: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """What a finished run left in a folder; the run is done now if it is not.
+
+    Args:
+        folder: of the run.
+        settings: all that decides what it gives.
+        run: does it, given the folder; what it returns is kept as JSON.
+
+    Raises:
+        SpinetError: if the folder holds a run of other settings, or a damaged one.
+    """
     path = folder / RESULT
-    if not path.is_file():
-        found: Run = run(folder)
-        content = {"settings": settings, **found._asdict()}
-        content["scenes"] = {name: dataclasses.asdict(score) for name, score in found.scenes.items()}
+    if path.is_file():
+        print(f"Kept {path}")
+    else:
+        content = {"settings": settings, **run(folder)}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        return found
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         before = content.pop("settings")
-        scenes = {name: Score(**score) for name, score in content.pop("scenes").items()}
-        found = Run(**content, scenes=scenes)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise SpinetError(f"{path} is damaged ({error}). Remove {folder} and run the same command again.") from error
-    if before != settings:
+    # As JSON has them: without tuples.
+    if before != json.loads(json.dumps(settings)):
         raise SpinetError(
             f"{folder} holds a run of other settings. Choose another output, or remove the folder to run it again."
         )
-    print(f"Kept {path}")
-    return found
+    return content
 
 
-def _train_and_score(comparison: CompareConfig, parts: list[Part], system: str, config: Config, folder: Path) -> Run:
+def _as_content(run: Run) -> dict[str, Any]:
+    return {**run._asdict(), "scenes": {name: dataclasses.asdict(score) for name, score in run.scenes.items()}}
+
+
+def _as_run(content: Mapping[str, Any]) -> Run:
+    return Run(**{**content, "scenes": {name: Score(**score) for name, score in content["scenes"].items()}})
+
+
+def _train_and_score(
+    comparison: CompareConfig, parts: list[Part], system: str, config: Config, folder: Path
+) -> dict[str, Any]:
     print(f"\n{system}, seed {config.seed}")
     keras.utils.clear_session()
     # Without a checkpoint nothing of an earlier try is worth keeping.
@@ -172,7 +203,7 @@ def _train_and_score(comparison: CompareConfig, parts: list[Part], system: str, 
             drawn = next(picture.image for picture in pictures if picture.title.startswith("Map"))
             _save(drawn, folder / f"{part.name}.png")
     frames = series or (config.frame_count if isinstance(config.frame_count, int) else config.frame_count[1])
-    return Run(
+    found = Run(
         system=system,
         seed=config.seed,
         parameters=sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
@@ -181,6 +212,7 @@ def _train_and_score(comparison: CompareConfig, parts: list[Part], system: str, 
         seconds_per_km2=_mapping_time(scorer, parts[0], series),
         scenes=scenes,
     )
+    return _as_content(found)
 
 
 def _mapping_time(scorer: Scorer, part: Part, series: int | None) -> float:
@@ -194,13 +226,9 @@ def _mapping_time(scorer: Scorer, part: Part, series: int | None) -> float:
     return (time.perf_counter() - start) / _square_kilometres(scene)
 
 
-def _ndvi(comparison: CompareConfig, parts: list[Part], system: str, folder: Path) -> Run:
+def _ndvi(comparison: CompareConfig, parts: list[Part], system: str, folder: Path) -> dict[str, Any]:
     print(f"\n{system}")
-    paths = find_scenes(comparison.fit)
-    networks = [config for config in comparison.systems.values() if config]
-    # What validates a network is not to be learnt from by thresholds either.
-    training = split_scenes(paths, networks[0].split, networks[0].validation_scenes).training if networks else []
-    fitted = training or [Part(path) for path in paths]
+    fitted = training_parts(comparison)
     scale = label_scale(labelled(parts[0]()))
     opened = (ndvi_inputs(labelled(part())) for part in track(fitted, "Fitting NDVI thresholds", len(fitted)))
     thresholds = NDVIThresholds(scale=scale).fit(opened)
@@ -216,7 +244,7 @@ def _ndvi(comparison: CompareConfig, parts: list[Part], system: str, folder: Pat
         scenes[scene.attrs["name"]] = tally.score(NDVI_THRESHOLD)
         if number < DRAWN:
             _save(class_picture(found, CLASS_COLOURS), folder / f"{part.name}.png")
-    return Run(system, None, 2, None, 0, statistics.median(seconds), scenes)
+    return _as_content(Run(system, None, 2, None, 0, statistics.median(seconds), scenes))
 
 
 def _steps_for(seconds: float, config: Config, data: Path, folder: Path) -> int:

@@ -1,6 +1,7 @@
 """PIUnet on its own task: a band of 10 m from nine images of 30 m that are simulated from it, against bicubic."""
 
 import dataclasses
+import functools
 import json
 import statistics
 from collections.abc import Sequence
@@ -14,18 +15,18 @@ from scipy import ndimage
 
 from spinet_tf import PIUnet
 from spinet_tf.data.sampling import stream
-from spinet_tf.data.scene import clear_fraction, find_scenes, open_scene, select_bands
+from spinet_tf.data.scene import clear_fraction, find_scenes, select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
 from spinet_tf.layers import BicubicUpsampling
 from spinet_tf.losses import RegisteredL1, RegisteredLaplace
 from spinet_tf.metrics import cpsnr
 from spinet_tf.progress import track
-from training.checkpoint import FILE, Progress, load_checkpoint, read_identity, save_checkpoint, weights_of
+from training.checkpoint import Progress, load_checkpoint, read_identity, save_checkpoint, weights_of
 from training.compare_config import CompareConfig, SuperResolution, folder_name
-from training.compare_runs import RESULT, RUNS
+from training.compare_runs import RUNS, kept, training_parts
 from training.cost import count_macs
-from training.split import default_validation, split_scenes
+from training.split import Part
 
 SCALE = 3
 
@@ -57,26 +58,13 @@ def super_resolution_table(comparison: CompareConfig, output: Path) -> dict[str,
     wanted = comparison.super_resolution
     if wanted is None:
         return None
-    paths = find_scenes(comparison.fit)
-    training = [part.path for part in split_scenes(paths, "auto", default_validation(paths)).training]
-    truths: list[np.ndarray] | None = None
     runs = []
     for seed in comparison.seeds:
+        settings = {"training": str(comparison.fit), "test": str(comparison.test), "seed": seed}
+        settings |= dataclasses.asdict(wanted)
         folder = output / RUNS / folder_name("PIUnet") / f"seed-{seed}"
-        settings = {**dataclasses.asdict(wanted), "seed": seed, "training": str(comparison.training)}
-        settings["test"] = str(comparison.test)
-        if not (folder / RESULT).is_file():
-            print(f"\nPIUnet, seed {seed}")
-            truths = truths or read_truths(training, wanted.band)
-            found = _train_and_score(
-                wanted, seed, truths, read_truths(find_scenes(comparison.test), wanted.band), folder, settings
-            )
-            with replacing(folder / RESULT) as temporary:
-                temporary.write_text(json.dumps({"settings": settings, **found}, indent=2) + "\n", encoding="utf-8")
-        content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        if content.pop("settings") != settings:
-            raise SpinetError(f"{folder} holds a run of other settings. Choose another output, or remove the folder.")
-        runs.append({"seed": seed, **content})
+        run = functools.partial(_train_and_score, comparison, wanted, seed, json.dumps(settings, sort_keys=True))
+        runs.append({"seed": seed, **kept(folder, settings, run)})
     first = runs[0]
     return {
         "bicubic": first["bicubic"],
@@ -86,11 +74,11 @@ def super_resolution_table(comparison: CompareConfig, output: Path) -> dict[str,
     }
 
 
-def read_truths(paths: Sequence[Path], band: str) -> list[np.ndarray]:
+def read_truths(parts: Sequence[Part], band: str) -> list[np.ndarray]:
     """A band of the clearest frame of each scene, float32 (rows, columns), digital numbers."""
     truths = []
-    for path in track(paths, "Reading scenes", len(paths)):
-        scene = select_bands(open_scene(path), [band])
+    for part in track(parts, "Reading scenes", len(parts)):
+        scene = select_bands(part(), [band])
         clearest = int(np.argmax(clear_fraction(scene)))
         truths.append(scene["bands"][clearest, 0].to_numpy().astype("float32"))
     return truths
@@ -124,13 +112,11 @@ def simulate_series(
 
 
 def _train_and_score(
-    wanted: SuperResolution,
-    seed: int,
-    truths: list[np.ndarray],
-    tests: list[np.ndarray],
-    folder: Path,
-    settings: dict[str, Any],
+    comparison: CompareConfig, wanted: SuperResolution, seed: int, identity: str, folder: Path
 ) -> dict[str, Any]:
+    print(f"\nPIUnet, seed {seed}")
+    truths = read_truths(training_parts(comparison), wanted.band)
+    tests = read_truths([Part(path) for path in find_scenes(comparison.test)], wanted.band)
     pixels = np.concatenate([truth.ravel() for truth in truths])
     mean, std = float(pixels.mean()), float(pixels.std())
     keras.utils.clear_session()
@@ -139,7 +125,7 @@ def _train_and_score(
     optimizer = keras.optimizers.Adam(wanted.learning_rate)
     optimizer.build(model.trainable_variables)
     steps = -(-wanted.steps // wanted.epochs)
-    progress = Progress(identity=json.dumps(settings, sort_keys=True))
+    progress = Progress(identity=identity)
     model.compile(optimizer, RegisteredL1())
     if read_identity(folder) == progress.identity:
         progress, _ = load_checkpoint(folder, model)
@@ -166,7 +152,6 @@ def _train_and_score(
         "bicubic": statistics.fmean(bicubic),
         "parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "macs": count_macs(model, 1, wanted.frames, wanted.patch),
-        "checkpoint": FILE,
     }
 
 
@@ -216,7 +201,7 @@ class _Batches(keras.utils.PyDataset):
                     f"Received: {truth.shape[0]} x {truth.shape[1]}. Lower super_resolution.patch."
                 )
             row, column = (int(rng.integers(length - side + 1)) for length in truth.shape)
-            patch = np.rot90(truth[row : row + side, column : column + side], rng.integers(4))
+            patch = np.rot90(truth[row : row + side, column : column + side], int(rng.integers(4)))
             series, target = simulate_series(patch, self.wanted.frames, NOISE * self.std, rng)
             images.append((series - self.mean) / self.std)
             targets.append((target - self.mean) / self.std)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.data.batches import Batches
@@ -55,7 +56,7 @@ class ValidationMaps(keras.callbacks.Callback):
         with np.errstate(all="ignore"):
             colour = np.nansum(seen, axis=1) / np.maximum(np.isfinite(seen).sum(axis=1), 1)
         colour = np.clip(colour / _WHITE, 0, 1).repeat(self.scale, axis=1).repeat(self.scale, axis=2)
-        grey = [np.repeat(values, 3, axis=-1) for values in (1 / (1 + np.exp(-logits.astype("float64"))), label)]
+        grey = [np.repeat(values, 3, axis=-1) for values in (expit(logits), label)]
         with tf.summary.create_file_writer(str(self.folder)).as_default():
             tf.summary.image(
                 "image, probability, label", np.concatenate([colour, *grey], axis=2), step=epoch, max_outputs=_SHOWN
