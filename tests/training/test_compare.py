@@ -8,14 +8,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from spinet_tf.errors import SpinetError
 from training import compare_runs
 from training.callbacks import Forecast
-from training.compare import main
-from training.compare_config import load_comparison
+from training.compare import main, simulate_missing
+from training.compare_config import Simulated, load_comparison
 from training.compare_report import comparison_tables, spread
-from training.compare_runs import Run
+from training.compare_runs import Run, training_parts
 from training.compare_superresolution import _MARGIN, NOISE, SuperResolution, _Batches, simulate_series
+from training.config import Config, ModelConfig
+from training.cost import StepCost
 from training.scores import Score
+from training.systems import require_settings
 from training.tables import markdown_table
 
 HEAD = """
@@ -208,3 +212,42 @@ def test_a_batch_of_super_resolution_depends_on_its_number_alone(rng):
     assert target.shape == (2, 12, 12, 2)
     assert np.abs(inputs["images"] - whole[2][0]["images"]).max() > 0.1
     assert NOISE < 1
+
+
+def test_minutes_become_updates_once(write, tmp_path, monkeypatch):
+    comparison = load_comparison(write(HEAD.replace("steps: 2", "minutes: 1.5") + "systems:\n" + SMALL))
+    config = comparison.systems["SPInet"]
+    assert config.steps is None
+    monkeypatch.setattr(compare_runs, "open_data", lambda *arguments: type("Data", (), {"patch": 16, "scale": 4}))
+    monkeypatch.setattr(compare_runs, "build_model", lambda *arguments: None)
+    monkeypatch.setattr(compare_runs, "measure_step", lambda *arguments: StepCost(0.25, 0))
+    assert compare_runs._steps_for(90, config, comparison.training, tmp_path) == 360
+    monkeypatch.setattr(compare_runs, "measure_step", None)
+    assert compare_runs._steps_for(90, config, comparison.training, tmp_path) == 360
+
+
+def test_what_validates_is_not_learnt_from(write, tmp_path):
+    comparison = load_comparison(write(HEAD + "systems:\n" + SMALL))
+    assert [part.name for part in training_parts(comparison)] == ["eopatch-0", "eopatch-1"]
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "manifest.json").touch()
+    shards = write((HEAD + "systems:\n" + SMALL).replace("training: SCENES", f"training: {tmp_path}/shards"))
+    with pytest.raises(SpinetError, match="Name the folder of the scenes that they were made of under data: fit"):
+        training_parts(load_comparison(shards))
+
+
+def test_only_missing_scenes_are_simulated(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("training.compare.simulate_eopatch", lambda path, *sizes: made.append((path.name, *sizes)))
+    (tmp_path / "eopatch-002").mkdir()
+    simulate_missing(tmp_path, Simulated(count=3, size=16, dates=5, seed=7))
+    assert made == [("eopatch-001", [7, 1], 16, 5), ("eopatch-003", [7, 3], 16, 5)]
+
+
+def test_settings_of_another_system():
+    with pytest.raises(SpinetError, match=r"Expected settings of rams out of filters, blocks, .* Received: depth"):
+        require_settings("rams", ["filters", "depth"], ["bands", "scale"])
+    with pytest.raises(SpinetError, match="frame_count of at most 9, which deepsum takes"):
+        Config(ModelConfig(system="deepsum"), frames="clearest", frame_count=20)
+    with pytest.raises(SpinetError, match=r"frame_count of at most 5, which rams takes.* Received: 5, all"):
+        Config(ModelConfig(system="rams", frames=5), frames="all", frame_count=5)
