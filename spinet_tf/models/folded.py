@@ -1,0 +1,347 @@
+"""The inference form of a trained SPInet: what it computes is the same, what is constant is computed once.
+
+- BN is part of the convolution before it, or of the projection before it. Where it ends a unit, its scale is left to
+  what follows: s * leaky_relu(x) is leaky_relu(s * x) for positive s.
+- Query and key of the attention need one projection: (x Q + q) (x K + k)' is (x Q K' + q K') x' but for terms that all
+  keys share, which the softmax does not see. So do value and output: w (x V + v) O + o is (w x) V O + v O + o.
+- TERN's filters and the mean over the frames are both linear: frames are mixed first, and shifted after.
+- The fusion block projects each scale to one number before it is upsampled, not after.
+- Padding is set to zero once, at the input, and is finite from there on; nothing that counts looks at it.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from spinet_tf.layers import PixelShuffle, ReflectanceNormalization
+from spinet_tf.layers.frames import FrameLayer, leaky_relu, masked_mean, per_frame
+from spinet_tf.layers.multi_resolution_fusion import STRIDES, _extend, _resample
+from spinet_tf.models.backbone import frames_input
+
+# A scale that is nothing beside 1, but that one can divide by.
+_SMALL = 1e-6
+
+
+def folded(model):
+    """The exact inference form of a `SPInet`: the same inputs, logits, `band_names` and `scale`, in less time.
+
+    It computes in the dtype policy of `model`; in float32 it differs by rounding. It is made for this process or an
+    exported graph: it can be neither trained nor saved as a `.keras` file.
+
+    Args:
+        model: a `SPInet`, whose weights are copied.
+
+    Returns:
+        A keras.Model.
+
+    Raises:
+        TypeError: for another kind of model.
+
+    Example:
+        >>> fast = folded(model)
+        >>> logits = fast({"images": images, "frame_mask": frame_mask})
+    """
+    # Imported here: `spinet.py` may import this module.
+    from spinet_tf.models.spinet import SPInet
+
+    if not isinstance(model, SPInet):
+        raise TypeError(f"Expected a SPInet. Received: {type(model).__name__}")
+    layer, dtype = model.get_layer, keras.dtype_policies.get(model.policy).compute_dtype
+    inputs = frames_input(layer("normalization").band_mean.shape[0])
+    mask = inputs["frame_mask"]
+
+    normalization = ReflectanceNormalization(name="normalization")
+    x = normalization(inputs["images"], mask=mask)
+    normalization.set_weights(layer("normalization").get_weights())
+    head = x = FoldedUnit(layer("head"), dtype=dtype, name="head")(x, mask=mask)
+    for block in range(1, model.tefa_blocks + 1):
+        x = FoldedTEFA(layer(f"tefa_{block}"), dtype=dtype, name=f"tefa_{block}")(x, mask=mask)
+    x = FoldedUnit(layer("mid"), dtype=dtype, name="mid")(x, mask=mask)
+    x = keras.layers.Add(dtype=dtype, name="long_skip")([leaky_relu(x), head])
+    x = FoldedTERN(layer("tern"), dtype=dtype, name="tern_and_mean")(x, mask=mask)
+    x = _convolution(*_arrays(layer("upsampling")), dtype=dtype, name="upsampling")(x)
+    x = PixelShuffle(model.scale, dtype=dtype, name="pixel_shuffle")(x)
+    fusion = FoldedPlainFusion if model.fusion == "plain" else FoldedFusion
+    logits = fusion(layer("fusion"), dtype=dtype, name="fusion")(x)
+    fast = keras.Model(inputs, logits, name=f"{model.name}_folded")
+    fast.band_names, fast.scale = model.band_names, model.scale
+    return fast
+
+
+class FoldedUnit(FrameLayer):
+    """An `EquivariantUnit` for inference.
+
+    Args:
+        unit: the built layer.
+        input_scale: what its input has to be multiplied by, per feature; None for 1.
+        free: whether the caller multiplies the output by the attribute `output_scale`.
+
+    Call arguments:
+        x: (batch, time, height, width, features).
+        mask: (batch, time) bool.
+    """
+
+    def __init__(self, unit, input_scale=None, free=False, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        kernel, bias = _arrays(unit.convolution)
+        if input_scale is not None:
+            kernel = kernel * input_scale[:, None]
+        self.convolution = _convolution(
+            *_with_norm(kernel, bias, unit.norm_in), activation=leaky_relu, dtype=dtype, name="convolution"
+        )
+        query, output = _merged_projections(unit.attention)
+        scale, shift = _coefficients(unit.norm_out)
+        if free:
+            scale = np.where(np.abs(scale) < _SMALL, _SMALL, scale)
+            self.output_scale = scale
+            self.residual_scale = None
+            output = output[0], output[1] + shift / scale
+        else:
+            self.residual_scale = self.add_weight(shape=scale.shape, initializer=_given(scale), trainable=False)
+            output = output[0] * scale, output[1] * scale + shift
+        # Products with matrices as convolutions of one pixel: TensorFlow fuses their biases in bfloat16 too.
+        self.query, self.output_projection = (
+            _convolution(matrix[None, None], bias, dtype=dtype, name=name)
+            for name, (matrix, bias) in (("query", query), ("output", output))
+        )
+
+    def call(self, x, mask=None):
+        x = per_frame(self.convolution, x)
+        batch, time, height, width, features = ops.shape(x)
+        # Every pixel is a sequence of frames.
+        x = ops.transpose(ops.reshape(x, (batch, time, height * width, features)), (0, 2, 1, 3))
+        # Heads lie beside each other in the query's features, and so they do in what is attended.
+        query = ops.reshape(self.query(x), (batch, height * width, -1, features))
+        scores = ops.matmul(query, ops.swapaxes(x, -1, -2))
+        attended = ops.matmul(ops.cast(_softmax(scores, mask), x.dtype), x)
+        y = self.output_projection(ops.reshape(attended, (batch, height * width, time, self.query.filters)))
+        y = y + (x if self.residual_scale is None else x * self.residual_scale)
+        y = ops.transpose(y, (0, 2, 1, 3))
+        return ops.reshape(y, (batch, time, height, width, features))
+
+    def compute_output_shape(self, x_shape):
+        return (*x_shape[:-1], self.convolution.filters)
+
+
+class FoldedTEFA(FrameLayer):
+    """A `TEFA` for inference; its arguments are those of `FoldedUnit`."""
+
+    def __init__(self, tefa, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        # The scale of a leaky ReLU's input is that of its output only if it is positive.
+        positive = bool(np.all(_coefficients(tefa.unit_1.norm_out)[0] > 0))
+        self.unit_1 = FoldedUnit(tefa.unit_1, free=positive, dtype=dtype, name="unit_1")
+        input_scale = self.unit_1.output_scale if positive else None
+        self.unit_2 = FoldedUnit(tefa.unit_2, input_scale, free=True, dtype=dtype, name="unit_2")
+        scale = self.unit_2.output_scale
+        kernel, bias = _arrays(tefa.squeeze)
+        self.squeeze = _dense(kernel * scale[:, None], bias, name="squeeze")
+        self.excite = _dense(*_arrays(tefa.excite), name="excite")
+        self.scale = self.add_weight(shape=scale.shape, initializer=_given(scale), trainable=False, dtype="float32")
+
+    def call(self, x, mask=None):
+        y = self.unit_2(leaky_relu(self.unit_1(x, mask=mask)), mask=mask)
+        pooled = masked_mean(ops.mean(ops.cast(y, "float32"), axis=(2, 3)), mask)
+        gate = self.scale * ops.sigmoid(self.excite(leaky_relu(self.squeeze(pooled))))
+        return x + y * ops.cast(ops.reshape(gate, (-1, 1, 1, 1, x.shape[-1])), y.dtype)
+
+    def compute_output_shape(self, x_shape):
+        return x_shape
+
+
+class FoldedTERN(FrameLayer):
+    """A `TERN` and the `TemporalMean` after it, for inference; its arguments are those of `FoldedUnit`.
+
+    Returns:
+        (batch, height, width, features).
+    """
+
+    def __init__(self, tern, **kwargs):
+        super().__init__(**kwargs)
+        self.unit = FoldedUnit(tern.unit, dtype=self.dtype_policy, name="unit")
+        self.proposal = _dense(*_arrays(tern.proposal), name="proposal")
+        self.kernel_size = tern.kernel_size
+
+    def call(self, x, mask=None):
+        side = self.kernel_size
+        batch, time, height, width, features = ops.shape(x)
+        means = ops.mean(ops.cast(leaky_relu(self.unit(x, mask=mask)), "float32"), axis=(2, 3))
+        weights = ops.cast(mask, "float32")
+        weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
+        kernels = self.proposal(means) * ops.expand_dims(weights, -1)
+        # For each place of the filter, the frames by their filters' values there; in float32, for 25 of them are added.
+        frames = ops.reshape(ops.cast(x, "float32"), (batch, time, height * width * features))
+        mixes = ops.matmul(ops.swapaxes(kernels, 1, 2), frames)
+        mixes = ops.reshape(mixes, (batch, side, side, height, width, features))
+        margin = (side // 2, side // 2)
+        mixes = ops.pad(mixes, ((0, 0), (0, 0), (0, 0), margin, margin, (0, 0)))
+        rows = sum(mixes[:, row, :, row : row + height] for row in range(side))
+        y = sum(rows[:, column, :, column : column + width] for column in range(side))
+        return ops.cast(y, x.dtype)
+
+    def compute_output_shape(self, x_shape):
+        return (x_shape[0], *x_shape[2:])
+
+
+class FoldedFusion(keras.layers.Layer):
+    """A `MultiResolutionFusion` for inference; its arguments are those of `FoldedUnit`."""
+
+    def __init__(self, fusion, **kwargs):
+        super().__init__(**kwargs)
+        dtype = self.dtype_policy
+        # In float32 where the layer is: see there.
+        self.branches = [
+            _convolution(
+                *_with_norm(*_arrays(convolution), norm),
+                strides=stride,
+                activation=leaky_relu,
+                dtype=convolution.compute_dtype,
+                name=f"branch_{stride}",
+            )
+            for stride, convolution, norm in zip(STRIDES, fusion.branches, fusion.branch_norms, strict=True)
+        ]
+        self.exchanges = [
+            _convolution(
+                *_with_norm(*_arrays(convolution), norm),
+                activation=leaky_relu,
+                dtype=dtype,
+                name=f"exchange_{stride}",
+            )
+            for stride, convolution, norm in zip(STRIDES, fusion.exchanges, fusion.exchange_norms, strict=True)
+        ]
+        kernel, bias = _arrays(fusion.projection)
+        biases = [bias, *[0 * bias] * (len(STRIDES) - 1)]
+        self.projections = [
+            _convolution(part, bias, dtype="float32", name=f"projection_{stride}")
+            for stride, part, bias in zip(STRIDES, np.split(kernel, len(STRIDES), axis=2), biases, strict=True)
+        ]
+
+    def call(self, x):
+        _, height, width, _ = ops.shape(x)
+        x = _extend(_extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
+        branches = [ops.cast(convolution(x), x.dtype) for convolution in self.branches]
+        logits = []
+        for to, exchange, projection in zip(STRIDES, self.exchanges, self.projections, strict=True):
+            met = [_resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
+            logits.append(_resample(projection(exchange(ops.concatenate(met, axis=-1))), to, 1))
+        return sum(logits)[:, :height, :width]
+
+    def compute_output_shape(self, x_shape):
+        return (*x_shape[:-1], 1)
+
+
+class FoldedPlainFusion(keras.layers.Layer):
+    """A `PlainFusion` for inference; its arguments are those of `FoldedUnit`."""
+
+    def __init__(self, fusion, **kwargs):
+        super().__init__(**kwargs)
+        pairs = (fusion.convolution_1, fusion.norm_1), (fusion.convolution_2, fusion.norm_2)
+        self.convolutions = [
+            _convolution(
+                *_with_norm(*_arrays(convolution), norm),
+                activation="relu",
+                dtype=self.dtype_policy,
+                name=convolution.name,
+            )
+            for convolution, norm in pairs
+        ]
+        self.projection = _convolution(*_arrays(fusion.projection), dtype="float32", name="projection")
+
+    def call(self, x):
+        for convolution in (*self.convolutions, self.projection):
+            x = convolution(x)
+        return x
+
+    def compute_output_shape(self, x_shape):
+        return (*x_shape[:-1], 1)
+
+
+def _softmax(scores, mask):
+    """Attention weights in float32, of (batch, pixels, time * heads, time) scores."""
+    # float32: in half precision the weights of many frames would not sum to one.
+    scores = ops.cast(scores, "float32")
+    if scores.shape[-1] == 1:
+        # Keras warns about a softmax over one number.
+        return ops.ones_like(scores)
+    penalty = ops.where(mask, 0.0, -1e9)
+    return ops.softmax(scores + ops.expand_dims(penalty, (1, 2)), axis=-1)
+
+
+def _merged_projections(attention):
+    """Kernel and bias of the one query that needs no key, (F, heads * F), and of the one output that needs no value."""
+    (joint_kernel, joint_bias), (output, output_bias) = _arrays(attention.query_key_value), _arrays(attention.projection)
+    features, heads = len(output), attention.heads
+    # Each (features, heads, features / heads); biases without the first axis.
+    query, key, value = (part.reshape(features, heads, -1) for part in np.split(joint_kernel, 3, axis=1))
+    query_bias, _, value_bias = (part.reshape(heads, -1) for part in np.split(joint_bias, 3))
+    output = output.reshape(heads, -1, features)
+    root = math.sqrt(features // heads)
+    return (
+        (
+            np.einsum("ahd,bhd->ahb", query, key).reshape(features, -1) / root,
+            np.einsum("hd,bhd->hb", query_bias, key).reshape(-1) / root,
+        ),
+        (
+            np.einsum("ahd,hdb->hab", value, output).reshape(-1, features),
+            np.einsum("hd,hdb->b", value_bias, output) + output_bias,
+        ),
+    )
+
+
+def _arrays(layer):
+    """Kernel and bias in float64, so that folding rounds once."""
+    return [ops.convert_to_numpy(weight).astype("float64") for weight in (layer.kernel, layer.bias)]
+
+
+def _coefficients(norm):
+    """What a `MaskedBatchNormalization` does in inference: a scale and a shift per feature."""
+    gamma, beta, mean, variance = (
+        ops.convert_to_numpy(weight).astype("float64")
+        for weight in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+    )
+    scale = gamma / np.sqrt(variance + norm.epsilon)
+    return scale, beta - mean * scale
+
+
+def _with_norm(kernel, bias, norm):
+    scale, shift = _coefficients(norm)
+    return kernel * scale, bias * scale + shift
+
+
+def _given(array):
+    return lambda shape, dtype=None: ops.cast(ops.convert_to_tensor(array.astype("float32")), dtype)
+
+
+def _convolution(kernel, bias, **kwargs):
+    """A built convolution with these weights."""
+    height, width, inputs, filters = kernel.shape
+    layer = keras.layers.Conv2D(
+        filters,
+        (height, width),
+        padding="same",
+        kernel_initializer=_given(kernel),
+        bias_initializer=_given(bias),
+        trainable=False,
+        **kwargs,
+    )
+    layer.build((None, None, None, inputs))
+    return layer
+
+
+def _dense(kernel, bias, **kwargs):
+    """A built dense layer with these weights, in float32 under every policy: it is a small share of the work."""
+    inputs, units = kernel.shape
+    layer = keras.layers.Dense(
+        units,
+        kernel_initializer=_given(kernel),
+        bias_initializer=_given(bias),
+        trainable=False,
+        dtype="float32",
+        **kwargs,
+    )
+    layer.build((None, inputs))
+    return layer
