@@ -19,7 +19,7 @@ class Region(NamedTuple):
             Buras et al. 2020, doi:10.5194/bg-17-1655-2020
         drought_days: when it begins and ends, days of the year.
         catch_crops: the chance of a catch crop before summer crops and after cereals.
-        field_hectares: the median size of fields; 0.1 ha in strips to 4 ha. Reference: Lesiv et al. 2019 (field sizes
+        field_hectares: the median size of fields; 0.1 ha in strips to 6 ha. Reference: Lesiv et al. 2019 (field sizes
             of the world: small and very small in most of central Europe), doi:10.1111/gcb.14492
         elongation: length by width of fields.
         cultivated: the share of cultivated land.
@@ -51,7 +51,7 @@ def draw_region(rng: np.random.Generator) -> Region:
         drought=max(0.0, rng.uniform(-0.6, 1)),
         drought_days=(rng.uniform(150, 200), rng.uniform(210, 260)),
         catch_crops=rng.uniform(0, 0.9),
-        field_hectares=np.exp(rng.uniform(np.log(0.1), np.log(4.0))),
+        field_hectares=np.exp(rng.uniform(np.log(0.1), np.log(6.0))),
         elongation=np.exp(rng.uniform(np.log(1.2), np.log(5.0))),
         cultivated=rng.uniform(0.15, 0.6),
         settled=0.55 * rng.beta(0.8, 1.8),

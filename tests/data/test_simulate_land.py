@@ -75,7 +75,7 @@ class TestLandscape:
         assert np.ptp([region.lateness for region in regions]) > 30
         sizes = np.array([region.field_hectares for region in regions])
         assert 0.1 <= sizes.min() < 0.15
-        assert 3 < sizes.max() <= 4
+        assert 4 < sizes.max() <= 6
         assert 0.25 < np.mean([region.drought == 0 for region in regions]) < 0.5
         assert all(0 <= region.settled < 0.6 and 0.1 < region.cultivated < 0.7 for region in regions)
 
