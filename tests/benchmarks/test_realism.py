@@ -84,5 +84,5 @@ def test_the_command(tmp_path, capsys):
         [*scenes[:2], "--real", scenes[2], "--unlabelled", "eopatch-003", "-o", str(tmp_path / "out"), "--overwrite"]
     )
     assert "cultivated" not in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        realism.main([*scenes[:2], "--real", scenes[2], "-o", str(tmp_path / "out")])
+    assert realism.main([*scenes[:2], "--real", scenes[2], "-o", str(tmp_path / "out")]) == 1
+    assert "pass --overwrite" in capsys.readouterr().err
