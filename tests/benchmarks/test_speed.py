@@ -95,7 +95,7 @@ def test_the_command(here, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "PyTorch's answers differ from ours by at most" in output
     rows = [line.split(" | ") for line in output.splitlines() if line.startswith("| forward 1 x 2 x 8 x 8 |")]
-    assert [row[1:3] for row in rows] == [["this package", "float32"], ["PyTorch", "float32"]]
+    assert [row[1] for row in rows] == ["this package", "this package, folded", "PyTorch"]
     found = json.loads(file.read_text())
     assert all(timing["seconds"] and timing["peak_bytes"] > 2**20 for timing in found["timings"])
 
@@ -130,17 +130,21 @@ def test_contenders_take_turns_and_one_that_fails_leaves(here, monkeypatch):
 
 
 def test_ratios():
-    fast, slow, failed = (
+    fast, folded, slow, failed = (
         Timing("this package", Spec("tiny", "", frames=5, size=10, batch=2), [1.0, 2.0, 9.0], 10**9),
+        Timing("folded", Spec("tiny", "", frames=5, size=10, batch=2, variant="folded"), [1.0], 10**9),
         Timing("PyTorch", Spec("tiny", "", frames=5, size=10, batch=2, variant="contiguous"), [8.0], 4 * 10**9),
         Timing("PyTorch, compiled", Spec("tiny", "", task="step"), failure="no compiler"),
     )
-    table = timings_table([fast, slow, failed], macs=1e9, limits={"convolution float32": [2000.0]})
+    table = timings_table(
+        [fast, folded, slow, failed], macs={"": 1e9, "folded": 9e8}, limits={"convolution float32": [2000.0]}
+    )
     rows = [[cell.strip() for cell in line.split("|")[4:-1]] for line in table.splitlines()[2:]]
     # 2 * 5 * 10 * 10 pixels of frames, 1 GMAC each, in 2 s: 1000 GFLOP/s.
     assert rows[0] == ["2.000 (1.000-9.000)", "1.00 GB", "4.00", "0.25", "1,000", "50%"]
-    assert rows[1] == ["8.000 (8.000-8.000)", "4.00 GB", "1.00", "1.00", "250", "12%"]
-    assert rows[2] == ["no compiler", "", "", "", "", ""]
+    assert rows[1] == ["1.000 (1.000-1.000)", "1.00 GB", "8.00", "0.25", "1,800", "90%"]
+    assert rows[2] == ["8.000 (8.000-8.000)", "4.00 GB", "1.00", "1.00", "250", "12%"]
+    assert rows[3] == ["no compiler", "", "", "", "", ""]
 
 
 def test_a_gpu_needs_jax(monkeypatch, capsys):

@@ -69,6 +69,8 @@ def contenders(spec: Spec, rivals: set[str], precisions: list[str], layouts: dic
 
     for precision in precisions:
         yield contender("this package", "ours", precision)
+        if spec.task == "forward":
+            yield contender("this package, folded", "ours", precision, "folded")
     for precision in precisions:
         if "pytorch" in rivals:
             yield contender("PyTorch", "pytorch", precision, layouts[spec.task])
@@ -111,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         spec = Spec(arguments.model, folder, frames=arguments.frames, size=arguments.sizes[0], gpu=gpu)
         try:
             found["macs"] = ask("ours", "reference", spec)
-            per_pixel = found["macs"] / (spec.frames * spec.size**2)
+            per_pixel = {name: macs / (spec.frames * spec.size**2) for name, macs in found["macs"].items()}
             if "limits" in arguments.cases:
                 found["limits"] = ask("limits", "measure", spec, arguments.rounds)
                 print(f"\n{limits_table(found['limits'])}\n", flush=True)

@@ -1,4 +1,4 @@
-"""SPInet of this package, through Keras on TensorFlow or JAX."""
+"""SPInet of this package, through Keras on TensorFlow or JAX. Variant: "folded", its form for inference."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import spinet_tf  # isort: skip  (before anything imports TensorFlow: it keeps i
 import keras
 import numpy as np
 
+from spinet_tf.models.folded import folded
 from tests.benchmarks.speed.calls import compiled
 from tests.benchmarks.speed.spec import BANDS, Spec
 
@@ -18,7 +19,8 @@ LEARNING_RATE = 1e-4
 
 def build(spec: Spec) -> keras.Model:
     """The network, untrained."""
-    return spinet_tf.SPInet(**spec.network, dtype=POLICIES[spec.precision])
+    model = spinet_tf.SPInet(**spec.network, dtype=POLICIES[spec.precision])
+    return folded(model) if spec.variant == "folded" else model
 
 
 def prepare(spec: Spec) -> Callable[[], object]:
@@ -54,11 +56,11 @@ def peak_bytes() -> int:
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
 
 
-def reference(spec: Spec) -> int:
+def reference(spec: Spec) -> dict[str, int]:
     """Write weights, and what the network answers with them, into the folder of `spec`.
 
     Returns:
-        The multiply-accumulates of a forward pass of `spec`.
+        The multiply-accumulates of a forward pass of `spec`, by variant.
     """
     from training.cost import count_macs
 
@@ -68,7 +70,10 @@ def reference(spec: Spec) -> int:
         if len(weight.shape) == 1:
             # Biases and statistics start where an error would not show.
             weight.assign(np.asarray(keras.ops.convert_to_numpy(weight)) + rng.uniform(0, 0.2, weight.shape))
-    macs = count_macs(model, spec.batch, spec.frames, spec.size)
+    macs = {
+        name: count_macs(variant, spec.batch, spec.frames, spec.size)
+        for name, variant in (("", model), ("folded", folded(model)))
+    }
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     # Sizes that neither 2 nor 8 divides.
     images = rng.normal(size=(2, 5, 9, 7, BANDS)).astype("float32")

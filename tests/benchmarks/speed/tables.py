@@ -26,12 +26,12 @@ def limits_table(limits: dict[str, list[float]]) -> str:
     return "\n".join(["| limit | median (range) | |", "|---|---|---|", *rows])
 
 
-def timings_table(timings: list[Timing], macs: float, limits: dict[str, list[float]]) -> str:
+def timings_table(timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> str:
     """Every case with everyone who ran it.
 
     Args:
         timings: in the order of the rows; the reference of a case is the first of PyTorch's in float32.
-        macs: multiply-accumulates of one pixel of one frame in a forward pass.
+        macs: multiply-accumulates of one pixel of one frame in a forward pass, by variant; "" for all others.
         limits: see `limits.measure`; empty where they were not measured.
     """
     lines = [
@@ -50,14 +50,15 @@ def case(spec: Spec) -> str:
     return f"{spec.task} {spec.batch} x {spec.frames} x {spec.size} x {spec.size}"
 
 
-def _cells(timing: Timing, timings: list[Timing], macs: float, limits: dict[str, list[float]]) -> list[str]:
+def _cells(timing: Timing, timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> list[str]:
     if timing.failure:
         return [timing.failure, "", "", "", "", ""]
     spec = timing.spec
     peers = [t for t in timings if t.name == "PyTorch" and case(t.spec) == case(spec) and not t.failure]
     peer = next((t for t in peers if t.spec.precision == "float32"), None)
     seconds = np.median(timing.seconds)
-    gflops = 2e-9 * macs * spec.batch * spec.frames * spec.size**2 * (STEP_WORK if spec.task == "step" else 1) / seconds
+    macs_of_pixel = macs.get(spec.variant, macs[""]) * (STEP_WORK if spec.task == "step" else 1)
+    gflops = 2e-9 * macs_of_pixel * spec.batch * spec.frames * spec.size**2 / seconds
     limit = limits.get(f"convolution {spec.precision}")
     return [
         spread(timing.seconds),
