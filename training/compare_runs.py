@@ -155,9 +155,8 @@ def kept(folder: Path, settings: Mapping[str, Any], run: Callable[[Path], Mappin
         SpinetError: if the folder holds a run of other settings, or a damaged one.
     """
     path = folder / RESULT
-    if path.is_file():
-        print(f"Kept {path}")
-    else:
+    finished = path.is_file()
+    if not finished:
         content = {"settings": settings, **run(folder)}
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -171,6 +170,8 @@ def kept(folder: Path, settings: Mapping[str, Any], run: Callable[[Path], Mappin
         raise SpinetError(
             f"{folder} holds a run of other settings. Choose another output, or remove the folder to run it again."
         )
+    if finished:
+        print(f"Kept {path}")
     return content
 
 

@@ -249,5 +249,9 @@ class RecursiveFusion(FrameLayer):
     def _fuse(self, pairs):
         return self.activation(self.convolution(self.residual(pairs)))
 
+    def compute_output_shape(self, x_shape):
+        # Or JAX would trace the loop with an unknown number of frames, which has no logarithm.
+        return (x_shape[0], *x_shape[2:])
+
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "max_frames": self.max_frames}
