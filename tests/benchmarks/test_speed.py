@@ -13,7 +13,7 @@ from tests.benchmarks.speed import __main__ as command
 from tests.benchmarks.speed import processes
 from tests.benchmarks.speed.processes import CannotRun, Contender, Timing, race
 from tests.benchmarks.speed.spec import Spec
-from tests.benchmarks.speed.tables import timings_table
+from tests.benchmarks.speed.tables import timings_rows
 from tests.helpers import assert_close, randomize
 
 SMALLEST = ["--model=tiny", "--frames=2", "--sizes=8", "--batches=1", "--rounds=1", "--precisions=float32"]
@@ -136,10 +136,10 @@ def test_ratios():
         Timing("PyTorch", Spec("tiny", "", frames=5, size=10, batch=2, variant="contiguous"), [8.0], 4 * 10**9),
         Timing("PyTorch, compiled", Spec("tiny", "", task="step"), failure="no compiler"),
     )
-    table = timings_table(
+    table = timings_rows(
         [fast, folded, slow, failed], macs={"": 1e9, "folded": 9e8}, limits={"convolution float32": [2000.0]}
     )
-    rows = [[cell.strip() for cell in line.split("|")[4:-1]] for line in table.splitlines()[2:]]
+    rows = [[cell.strip() for cell in line.split("|")[4:-1]] for line in table.splitlines()]
     # 2 * 5 * 10 * 10 pixels of frames, 1 GMAC each, in 2 s: 1000 GFLOP/s.
     assert rows[0] == ["2.000 (1.000-9.000)", "1.00 GB", "4.00", "0.25", "1,000", "50%"]
     assert rows[1] == ["1.000 (1.000-1.000)", "1.00 GB", "8.00", "0.25", "1,800", "90%"]

@@ -21,7 +21,7 @@ from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
 from tests.benchmarks.speed.processes import CannotRun, Contender, Timing, once, race, set_up
 from tests.benchmarks.speed.spec import CONFIGURATIONS, PRECISIONS, TASKS, Spec
-from tests.benchmarks.speed.tables import limits_table, stages_table, timings_table
+from tests.benchmarks.speed.tables import TIMINGS_HEAD, limits_table, stages_table, timings_rows
 
 EPILOG = """examples:
   python -m tests.benchmarks.speed
@@ -124,18 +124,18 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"\n{stages_table(found['stages'])}\n", flush=True)
         except CannotRun as reason:
             raise SpinetError(f"Our own network cannot be measured: {reason}") from reason
-        timings = found["timings"] = list(measure(arguments, spec))
-    if timings:
-        print(f"\n{timings_table(timings, per_pixel, found['limits'])}", flush=True)
+        for number, timings in enumerate(measure(arguments, spec)):
+            rows = timings_rows(timings, per_pixel, found["limits"])
+            print(rows if number else f"\n{TIMINGS_HEAD}\n{rows}", flush=True)
+            found["timings"] += [asdict(timing) for timing in timings]
     if arguments.json:
-        found["timings"] = [asdict(timing) for timing in timings]
         with replacing(arguments.json, overwrite=True) as temporary:
             temporary.write_text(json.dumps(found, indent=1))
         print(f"\nWrote {arguments.json}")
 
 
-def measure(arguments: argparse.Namespace, spec: Spec) -> Iterator[Timing]:
-    """All cases that were asked for."""
+def measure(arguments: argparse.Namespace, spec: Spec) -> Iterator[list[Timing]]:
+    """One case after the other, of those that were asked for."""
     tasks = [task for task in TASKS if task in arguments.cases]
     rivals = set(arguments.rivals) if tasks else set()
     layouts: dict[str, str] = {}
@@ -148,7 +148,7 @@ def measure(arguments: argparse.Namespace, spec: Spec) -> Iterator[Timing]:
     for task, size, batch in product(tasks, arguments.sizes, arguments.batches):
         case = spec.with_(task=task, size=size, batch=batch)
         racing = list(contenders(case, rivals, arguments.precisions, layouts))
-        yield from race(racing, arguments.rounds, together=not spec.gpu)
+        yield race(racing, arguments.rounds, together=not spec.gpu)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -26,6 +26,7 @@ def _onnxruntime(path: str, inputs: dict, threads: int, precision: str) -> Calla
     if precision != "float32":
         raise ValueError(f"ONNX Runtime has no {precision} for this network on a CPU")
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -26,23 +26,24 @@ def limits_table(limits: dict[str, list[float]]) -> str:
     return "\n".join(["| limit | median (range) | |", "|---|---|---|", *rows])
 
 
-def timings_table(timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> str:
-    """Every case with everyone who ran it.
+TIMINGS_HEAD = """\
+| case | | precision | seconds, median (range) | peak memory | speed to PyTorch's float32 | memory to it | GFLOP/s \
+| of the convolution limit |
+|---|---|---|---|---|---|---|---|---|"""
+
+
+def timings_rows(timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> str:
+    """The rows of one case, under `TIMINGS_HEAD`.
 
     Args:
-        timings: in the order of the rows; the reference of a case is the first of PyTorch's in float32.
+        timings: of everyone who ran it; they are compared with the one of PyTorch in float32, if there is one.
         macs: multiply-accumulates of one pixel of one frame in a forward pass, by variant; "" for all others.
         limits: see `limits.measure`; empty where they were not measured.
     """
-    lines = [
-        "| case | | precision | seconds, median (range) | peak memory | speed to PyTorch's float32 "
-        "| memory to it | GFLOP/s | of the convolution limit |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for timing in timings:
-        cells = [case(timing.spec), timing.name, timing.spec.precision, *_cells(timing, timings, macs, limits)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    peers = [timing for timing in timings if timing.name == "PyTorch" and timing.spec.precision == "float32"]
+    peer = next((timing for timing in peers if not timing.failure), None)
+    rows = [[case(t.spec), t.name, t.spec.precision, *_cells(t, peer, macs, limits)] for t in timings]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def case(spec: Spec) -> str:
@@ -50,12 +51,10 @@ def case(spec: Spec) -> str:
     return f"{spec.task} {spec.batch} x {spec.frames} x {spec.size} x {spec.size}"
 
 
-def _cells(timing: Timing, timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> list[str]:
+def _cells(timing: Timing, peer: Timing | None, macs: dict[str, float], limits: dict[str, list[float]]) -> list[str]:
     if timing.failure:
         return [timing.failure, "", "", "", "", ""]
     spec = timing.spec
-    peers = [t for t in timings if t.name == "PyTorch" and case(t.spec) == case(spec) and not t.failure]
-    peer = next((t for t in peers if t.spec.precision == "float32"), None)
     seconds = np.median(timing.seconds)
     macs_of_pixel = macs.get(spec.variant, macs[""]) * (STEP_WORK if spec.task == "step" else 1)
     gflops = 2e-9 * macs_of_pixel * spec.batch * spec.frames * spec.size**2 / seconds
