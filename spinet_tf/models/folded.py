@@ -37,7 +37,7 @@ def folded(model, dtype=None):
             for what `model` computes in.
 
     Returns:
-        A keras.Model.
+        A `FoldedSPInet`, which is a keras.Model.
 
     Raises:
         TypeError: for another kind of model.
@@ -46,31 +46,66 @@ def folded(model, dtype=None):
         >>> fast = folded(model)
         >>> logits = fast({"images": images, "frame_mask": frame_mask})
     """
-    # Imported here: `spinet.py` may import this module.
+    # Imported here, so that what `SPInet` builds on may use this module.
     from spinet_tf.models.spinet import SPInet
 
     if not isinstance(model, SPInet):
         raise TypeError(f"Expected a SPInet. Received: {type(model).__name__}")
-    layer, dtype = model.get_layer, dtype or keras.dtype_policies.get(model.policy).compute_dtype
-    inputs = frames_input(layer("normalization").band_mean.shape[0])
-    mask = inputs["frame_mask"]
+    return FoldedSPInet(model, dtype or keras.dtype_policies.get(model.policy).compute_dtype)
 
-    normalization = ReflectanceNormalization(name="normalization")
-    x = normalization(inputs["images"], mask=mask)
-    normalization.set_weights(layer("normalization").get_weights())
-    head = x = FoldedUnit(layer("head"), dtype=dtype, name="head")(x, mask=mask)
-    for block in range(1, model.tefa_blocks + 1):
-        x = FoldedTEFA(layer(f"tefa_{block}"), dtype=dtype, name=f"tefa_{block}")(x, mask=mask)
-    x = FoldedUnit(layer("mid"), activated=True, dtype=dtype, name="mid")(x, mask=mask)
-    x = keras.layers.Add(dtype=dtype, name="long_skip")([x, head])
-    x = FoldedTERN(layer("tern"), dtype=dtype, name="tern_and_mean")(x, mask=mask)
-    x = _convolution(*_arrays(layer("upsampling")), dtype=dtype, name="upsampling")(x)
-    x = PixelShuffle(model.scale, dtype=dtype, name="pixel_shuffle")(x)
-    fusion = FoldedPlainFusion if model.fusion == "plain" else FoldedFusion
-    logits = fusion(layer("fusion"), dtype=dtype, name="fusion")(x)
-    fast = keras.Model(inputs, logits, name=f"{model.name}_folded")
-    fast.band_names, fast.scale = model.band_names, model.scale
-    return fast
+
+class FoldedSPInet(keras.Model):
+    """What `folded` makes; its layers bear the names of the network's.
+
+    Args:
+        model: a `SPInet`.
+        dtype: what is computed in.
+    """
+
+    def __init__(self, model, dtype):
+        layer = model.get_layer
+        inputs = frames_input(layer("normalization").band_mean.shape[0])
+        mask = inputs["frame_mask"]
+        normalization = ReflectanceNormalization(name="normalization")
+        x = normalization(inputs["images"], mask=mask)
+        normalization.set_weights(layer("normalization").get_weights())
+        head = x = FoldedUnit(layer("head"), dtype=dtype, name="head")(x, mask=mask)
+        for block in range(1, model.tefa_blocks + 1):
+            x = FoldedTEFA(layer(f"tefa_{block}"), dtype=dtype, name=f"tefa_{block}")(x, mask=mask)
+        x = FoldedUnit(layer("mid"), activated=True, dtype=dtype, name="mid")(x, mask=mask)
+        x = keras.layers.Add(dtype=dtype, name="long_skip")([x, head])
+        x = FoldedTERN(layer("tern"), dtype=dtype, name="tern")(x, mask=mask)
+        x = _convolution(*_arrays(layer("upsampling")), dtype=dtype, name="upsampling")(x)
+        x = PixelShuffle(model.scale, dtype=dtype, name="pixel_shuffle")(x)
+        fusion = FoldedPlainFusion if model.fusion == "plain" else FoldedFusion
+        logits = fusion(layer("fusion"), dtype=dtype, name="fusion")(x)
+        super().__init__(inputs=inputs, outputs=logits, name=f"{model.name}_folded", trainable=False)
+        self.band_names = model.band_names
+        self.scale = model.scale
+        self.tefa_blocks = model.tefa_blocks
+        self.filters = model.filters
+
+    def call_with_means(self, inputs, block_means, frame_means):
+        """Logits with the means behind TEFA's gates and TERN's filters from elsewhere: of a scene, for its tiles.
+
+        Args:
+            inputs: {"images", "frame_mask"}, as for a call.
+            block_means: (batch, tefa_blocks, filters) float32, of every TEFA; NaN for those of the input itself.
+            frame_means: (batch, time, filters) float32, TERN's for every frame; NaN likewise.
+
+        Returns:
+            Logits; and the input's own means, shaped as those given. They are the means that the network itself takes.
+        """
+        layer, mask = self.get_layer, inputs["frame_mask"]
+        head = x = layer("head")(layer("normalization")(inputs["images"], mask=mask), mask=mask)
+        own_means = []
+        for block in range(self.tefa_blocks):
+            x, own = layer(f"tefa_{block + 1}").call_with_mean(x, mask, block_means[:, block])
+            own_means.append(own)
+        x = layer("long_skip")([layer("mid")(x, mask=mask), head])
+        x, own_frame_means = layer("tern").call_with_means(x, mask, frame_means)
+        logits = layer("fusion")(layer("pixel_shuffle")(layer("upsampling")(x)))
+        return logits, ops.stack(own_means, axis=1), own_frame_means
 
 
 class FoldedUnit(FrameLayer):
@@ -143,15 +178,26 @@ class FoldedTEFA(FrameLayer):
         input_scale = self.unit_1.output_scale if positive else None
         self.unit_2 = FoldedUnit(tefa.unit_2, input_scale, free=True, dtype=dtype, name="unit_2")
         scale = self.unit_2.output_scale
-        kernel, bias = _arrays(tefa.squeeze)
-        self.squeeze = _dense(kernel * scale[:, None], bias, name="squeeze")
+        self.squeeze = _dense(*_arrays(tefa.squeeze), name="squeeze")
         self.excite = _dense(*_arrays(tefa.excite), name="excite")
         self.scale = self.add_weight(shape=scale.shape, initializer=_given(scale), trainable=False, dtype="float32")
 
     def call(self, x, mask=None):
+        y, mean = self._features(x, mask)
+        return self._gated(x, y, mean)
+
+    def call_with_mean(self, x, mask, mean):
+        """The output with another mean where `mean` is not NaN, and the own mean: see `FoldedSPInet`."""
+        y, own = self._features(x, mask)
+        return self._gated(x, y, ops.where(ops.isnan(mean), own, mean)), own
+
+    def _features(self, x, mask):
+        """What is gated, but for its scale; and its mean, (batch, features) float32."""
         y = self.unit_2(self.unit_1(x, mask=mask), mask=mask)
-        pooled = masked_mean(ops.mean(ops.cast(y, "float32"), axis=(2, 3)), mask)
-        gate = self.scale * ops.sigmoid(self.excite(leaky_relu(self.squeeze(pooled))))
+        return y, self.scale * masked_mean(_spatial_mean(y), mask)
+
+    def _gated(self, x, y, mean):
+        gate = self.scale * ops.sigmoid(self.excite(leaky_relu(self.squeeze(mean))))
         return x + y * ops.cast(ops.reshape(gate, (-1, 1, 1, 1, x.shape[-1])), y.dtype)
 
     def compute_output_shape(self, x_shape):
@@ -172,9 +218,16 @@ class FoldedTERN(FrameLayer):
         self.kernel_size = tern.kernel_size
 
     def call(self, x, mask=None):
+        return self._mixed(x, mask, _spatial_mean(self.unit(x, mask=mask)))
+
+    def call_with_means(self, x, mask, means):
+        """The output with other means where `means` are not NaN, and the own means: see `FoldedSPInet`."""
+        own = _spatial_mean(self.unit(x, mask=mask))
+        return self._mixed(x, mask, ops.where(ops.isnan(means), own, means)), own
+
+    def _mixed(self, x, mask, means):
         side = self.kernel_size
         batch, time, height, width, features = ops.shape(x)
-        means = ops.mean(ops.cast(self.unit(x, mask=mask), "float32"), axis=(2, 3))
         weights = ops.cast(mask, "float32")
         weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
         kernels = self.proposal(means) * ops.expand_dims(weights, -1)
@@ -263,6 +316,11 @@ class FoldedPlainFusion(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], 1)
+
+
+def _spatial_mean(x):
+    """Mean over the pixels of each frame, (batch, time, features) float32."""
+    return ops.mean(ops.cast(x, "float32"), axis=(2, 3))
 
 
 def _softmax(scores, mask):

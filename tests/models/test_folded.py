@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from spinet_tf import PIUnet, SPInet
+from spinet_tf.layers.frames import leaky_relu, masked_mean
+from spinet_tf.layers.tern import apply_kernels
 from spinet_tf.models.folded import folded
 from tests.helpers import assert_close, padded, randomize
 
@@ -56,6 +59,33 @@ def test_padding_changes_nothing(model, fast, rng, padding):
 def test_a_sample_without_frames_has_the_models_answer(model, fast, rng):
     batch = padded([rng.normal(size=(2, 3, 3, 3)), np.zeros((0, 3, 3, 3))], 2, np.nan, rng)
     assert_close(fast(batch), model(batch))
+
+
+def test_means_from_elsewhere_take_the_place_of_its_own(model, fast, rng):
+    inputs = padded([rng.normal(size=(time, 4, 3, 3)) for time in (3, 2)], 3, 0, rng)
+    mask = inputs["frame_mask"]
+    nowhere = np.full((2, model.tefa_blocks, 8), np.nan, "float32"), np.full((2, 3, 8), np.nan, "float32")
+    logits, *own = fast.call_with_means(inputs, *nowhere)
+    assert_close(logits, fast(inputs), 1e-6)
+    assert [tuple(means.shape) for means in own] == [means.shape for means in nowhere]
+
+    # Of the first sample they are known, of the second not.
+    x = rng.normal(size=(2, 3, 4, 3, 8)).astype("float32")
+    tefa, tern = model.get_layer("tefa_1"), model.get_layer("tern")
+    y = tefa.unit_2(leaky_relu(tefa.unit_1(x, mask=mask)), mask=mask)
+    expected = masked_mean(ops.mean(y, axis=(2, 3)), mask)
+    given = np.stack([rng.normal(size=8), np.full(8, np.nan)]).astype("float32")
+    answer, own = fast.get_layer("tefa_1").call_with_mean(x, mask, given)
+    assert_close(own, expected)
+    gates = ops.sigmoid(tefa.excite(leaky_relu(tefa.squeeze(np.stack([given[0], expected[1]])))))
+    assert_close(answer[mask], (x + y * ops.reshape(gates, (2, 1, 1, 1, 8)))[mask])
+
+    expected = ops.mean(leaky_relu(tern.unit(x, mask=mask)), axis=(2, 3))
+    given = np.concatenate([rng.normal(size=(1, 3, 8)), np.full((1, 3, 8), np.nan)]).astype("float32")
+    answer, own = fast.get_layer("tern").call_with_means(x, mask, given)
+    assert_close(own[mask], expected[mask])
+    kernels = tern.proposal(np.stack([given[0], expected[1]]))
+    assert_close(answer, masked_mean(apply_kernels(x, kernels), mask))
 
 
 def test_in_bfloat16_it_is_close_to_the_trained_model(rng):
