@@ -36,8 +36,8 @@ and gives `probabilities` float32 (batch, {scale} height, {scale} width, 1).
 The signature `uint8` takes the same and gives round(p x {levels}) as uint8: p = value / {levels}, {half} is one half,
 and 255 never occurs and can stand for nodata.
 
-The signature `describe` takes `request` int32 (n,), any numbers, and gives `bands` string (n, bands) and `scale` int32
-(n,).
+{means}The signature `describe` takes `request` int32 (n,), any numbers, and gives `bands` string (n, bands) and
+`scale` int32 (n,).
 
 A request that cannot be answered is refused with INVALID_ARGUMENT and a message that says what was expected.
 
@@ -45,7 +45,7 @@ A request that cannot be answered is refused with INVALID_ARGUMENT and a message
 
 - It answers for every pixel, also where no image shows ground: mask what was never seen.
 - Frames that are mostly cloud, or padding, cost accuracy: leave them out, and count only real ones in `num_frames`.
-- Parts of the network take means over the whole tile, so a map depends a little on its tiles: let them overlap.
+- {tiles}
 - It knows the land, the season and the labels that it was trained on, and no others: score it on your own labels first.
 
 ## Settings
@@ -54,6 +54,15 @@ A request that cannot be answered is refused with INVALID_ARGUMENT and a message
 {settings}
 ```
 """
+
+MEANS = """\
+The signature `means` takes the same as `serving_default` and gives `block_means` float32 (batch, blocks, filters) and
+`frame_means` float32 (batch, time, filters), the means that the network takes over each tile. `with_means` takes those
+two besides, from the whole scene for example, and gives `probabilities`; where they are NaN, it takes the tile's own.
+
+"""
+SHARED = "The network takes means over the whole tile: let tiles overlap and share the means of their scene."
+OWN = "A network may take means over the whole tile, so a map depends a little on its tiles: let them overlap."
 
 
 def model_card(facts: Facts) -> str:
@@ -84,6 +93,8 @@ def model_card(facts: Facts) -> str:
         quantification=QUANTIFICATION,
         levels=UINT8_SCALE,
         half=UINT8_SCALE // 2,
+        means=MEANS if facts.takes_means else "",
+        tiles=SHARED if facts.takes_means else OWN,
         settings=json.dumps(facts.settings, indent=2),
     )
     unknown = "Not recorded: no configuration lay beside the model."

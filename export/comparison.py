@@ -9,7 +9,8 @@ import numpy as np
 from export.graph import UINT8_SCALE, Exportable
 from serving.session import SavedModelSession
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import Engine
+from spinet_tf.inference.engine import Engine, MeansEngine
+from spinet_tf.tiling import Means
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -87,12 +88,12 @@ def limit(expected: np.ndarray) -> float:
     return TOLERANCE * float(np.abs(expected).max())
 
 
-def prove_equal(exportable: Exportable, predict: Predict, what: str) -> float:
+def prove_equal(exportable: Exportable, engine: MeansEngine, what: str) -> float:
     """Compare what was written with the Keras model it was made from.
 
     Args:
         exportable: the model.
-        predict: asks what was written.
+        engine: what was written.
         what: its name in the error.
 
     Returns:
@@ -101,10 +102,16 @@ def prove_equal(exportable: Exportable, predict: Predict, what: str) -> float:
     Raises:
         SpinetError: if an answer differs by more than float32 explains.
     """
+    requests = random_requests(np.random.default_rng(0), exportable.bands, EXPORT_SIZES, exportable.frames)
+    asked: list[tuple[Request, Predict, Predict]] = [(one, exportable.predict, engine.predict) for one in requests]
+    if exportable.takes_means:
+        # The padded batches.
+        ways = with_other_means(exportable), with_other_means(engine)
+        asked += [(one, *ways) for one in requests[3:]]
     greatest = 0.0
-    for request in random_requests(np.random.default_rng(0), exportable.bands, EXPORT_SIZES, exportable.frames):
-        expected = exportable.predict(request.images, request.num_frames)
-        delta = difference(expected, predict(request.images, request.num_frames))
+    for request, model, written in asked:
+        expected = model(request.images, request.num_frames)
+        delta = difference(expected, written(request.images, request.num_frames))
         if not delta <= limit(expected):
             raise SpinetError(
                 f"The {what}'s probabilities differ from the Keras model's by {delta:.1e} ({request.name}), more than "
@@ -112,6 +119,19 @@ def prove_equal(exportable: Exportable, predict: Predict, what: str) -> float:
             )
         greatest = max(greatest, delta)
     return greatest
+
+
+def with_other_means(engine: MeansEngine | Exportable) -> Predict:
+    """Ask `engine` for every series with the means of the one before it in the batch, and those of frames reversed."""
+
+    def predict(images, num_frames):
+        blocks, frames = engine.find_means(images, num_frames)
+        swapped = frames[:, ::-1].copy()
+        # Its own for the first frame.
+        swapped[:, 0] = np.nan
+        return engine.predict_with_means(images, num_frames, Means(np.roll(blocks, 1, axis=0), swapped))
+
+    return predict
 
 
 def alone(engine: Engine) -> Predict:
@@ -153,6 +173,7 @@ class SavedModelEngine:
         described = self._session.run({"request": np.zeros(1, np.int32)}, "describe")
         self.band_names = tuple(name.decode() for name in described["bands"][0]) or None
         self.scale = int(described["scale"][0])
+        self.takes_means = "with_means" in self._session.signatures
         self.bands = self._session.signatures["serving_default"].inputs["images"].tensor_shape.dim[-1].size
 
     def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
@@ -163,6 +184,16 @@ class SavedModelEngine:
         """Return the answer of the signature `uint8` as probabilities."""
         answer = self._session.run({"images": images, "num_frames": num_frames}, "uint8")["probabilities"]
         return answer / np.float32(UINT8_SCALE)
+
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
+        """Return the answer of the signature `means`."""
+        answer = self._session.run({"images": images, "num_frames": num_frames}, "means")
+        return Means(answer["block_means"], answer["frame_means"])
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+        """Return the answer of the signature `with_means`."""
+        inputs = {"images": images, "num_frames": num_frames, "block_means": means.blocks, "frame_means": means.frames}
+        return self._session.run(inputs, "with_means")["probabilities"]
 
     def __enter__(self) -> "SavedModelEngine":
         return self

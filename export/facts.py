@@ -38,6 +38,7 @@ class Facts:
         bands: how many there are.
         scale: how many times finer the answer is.
         frames: how many frames the model takes; None for any number.
+        takes_means: whether tiles can be answered with the means of their scene.
         parameters: numbers of trainable and of all weights.
         settings: the arguments the model was made with.
         training: text of the training's configuration, or None.
@@ -52,6 +53,7 @@ class Facts:
     bands: int
     scale: int
     frames: int | None
+    takes_means: bool
     parameters: tuple[int, int]
     settings: dict[str, Any]
     training: str | None
@@ -99,6 +101,7 @@ def gather_facts(
         bands=exportable.bands,
         scale=exportable.scale,
         frames=exportable.frames,
+        takes_means=exportable.takes_means,
         parameters=(sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), model.count_params()),
         settings={key: value for key, value in model.get_config().items() if key not in ("name", "dtype")},
         training=_beside(source, [CONFIG]),

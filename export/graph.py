@@ -8,7 +8,9 @@ import tensorflow as tf
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import KerasEngine
+from spinet_tf.inference.engine import KerasEngine, unknown_means
+from spinet_tf.models.scene_means import call_with_means, has_means
+from spinet_tf.tiling import Means
 
 # The uint8 signature's greatest answer, a probability of 1. 255 stays free for nodata, and 127 is exactly one half.
 UINT8_SCALE = 254
@@ -29,6 +31,9 @@ class Exportable:
         scale: how many times finer its answer is than its input.
         bands: how many bands it takes.
         frames: how many frames it takes; None for any number.
+        takes_means: whether tiles can be answered with the means of their scene.
+        blocks: how many TEFA blocks it has, if so.
+        filters: how many features each of their means has, if so.
 
     Raises:
         SpinetError: if the backend is not TensorFlow, or it is not a segmentation model.
@@ -46,6 +51,9 @@ class Exportable:
         self.scale = engine.scale
         self.model = _in_float32(model)
         _, self.frames, _, _, self.bands = model.input["images"].shape
+        self.takes_means = has_means(model)
+        self.blocks: int = getattr(model, "tefa_blocks", 0)
+        self.filters: int = getattr(model, "filters", 0)
 
     def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
         """Answer as an engine does: the reference for every file made from the model.
@@ -57,6 +65,19 @@ class Exportable:
         logits = self.model({"images": reflectance, "frame_mask": frame_mask}, training=False)
         return tf.sigmoid(logits).numpy()
 
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
+        """As an engine does, operation by operation."""
+        _, blocks, frames = self.with_means(images, num_frames, *self.unknown_means(*images.shape[:2]))
+        return Means(blocks.numpy(), frames.numpy())
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+        """As an engine does, operation by operation."""
+        return self.with_means(images, num_frames, *means)[0].numpy()
+
+    def unknown_means(self, batch: int, time: int) -> Means:
+        """Means that leave each tile its own."""
+        return unknown_means(batch, time, self.blocks, self.filters)
+
     @property
     def input_signature(self) -> list[tf.TensorSpec]:
         """The inputs `images` and `num_frames`, with every size open that the model leaves open."""
@@ -65,25 +86,58 @@ class Exportable:
             tf.TensorSpec([None], tf.int32, "num_frames"),
         ]
 
+    @property
+    def means_signature(self) -> list[tf.TensorSpec]:
+        """Those, and the means `block_means` and `frame_means`."""
+        return [
+            *self.input_signature,
+            tf.TensorSpec([None, self.blocks, self.filters], tf.float32, "block_means"),
+            tf.TensorSpec([None, None, self.filters], tf.float32, "frame_means"),
+        ]
+
     def probabilities(self, images: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Digital numbers to probabilities, without any check."""
-        reflectance = tf.cast(images, tf.float32) / QUANTIFICATION
-        frame_mask = tf.range(tf.shape(images)[1]) < num_frames[:, None]
-        logits = self.model({"images": reflectance, "frame_mask": frame_mask}, training=False)
+        logits = self.model(_inputs(images, num_frames), training=False)
         return tf.sigmoid(tf.cast(logits, tf.float32))
 
-    def checked_probabilities(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """`probabilities` as one graph that several signatures share, behind checks that say what is wrong."""
+    def with_means(
+        self, images: tf.Tensor, num_frames: tf.Tensor, block_means: tf.Tensor, frame_means: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Digital numbers to probabilities with means from elsewhere, and to their own means, without any check."""
+        logits, blocks, frames = call_with_means(self.model, _inputs(images, num_frames), block_means, frame_means)
+        return tf.sigmoid(tf.cast(logits, tf.float32)), blocks, frames
 
-        @tf.function(input_signature=self.input_signature)
-        def checked(images, num_frames):
-            for condition, message in self._checks(images, num_frames):
-                # One after the other, and before the network: the first thing wrong is what the client is told.
-                with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=16)]):
-                    images = tf.identity(images)
-            return self.probabilities(images, num_frames)
+    def signatures(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Functions by the names of their signatures, and what they take; they share one graph of the network."""
+        if self.takes_means:
+            network = tf.function(self.with_means, input_signature=self.means_signature)
+        else:
+            network = tf.function(self.probabilities, input_signature=self.input_signature)
 
-        return checked
+        def own(images, num_frames):
+            """What the network answers with the images' own means, if it has any."""
+            images = _checked(images, self._checks(images, num_frames))
+            if not self.takes_means:
+                return [network(images, num_frames)]
+            batch, time = tf.shape(images)[0], tf.shape(images)[1]
+            unknown = (tf.fill([batch, length, self.filters], np.float32("nan")) for length in (self.blocks, time))
+            return network(images, num_frames, *unknown)
+
+        def means(images, num_frames):
+            _, block_means, frame_means = own(images, num_frames)
+            return {"block_means": block_means, "frame_means": frame_means}
+
+        def with_means(images, num_frames, block_means, frame_means):
+            checks = [*self._checks(images, num_frames), *self._checks_of_means(images, block_means, frame_means)]
+            return {"probabilities": network(_checked(images, checks), num_frames, block_means, frame_means)[0]}
+
+        return {
+            "serving_default": (lambda *given: {"probabilities": own(*given)[0]}, self.input_signature),
+            "uint8": (lambda *given: {"probabilities": as_uint8(own(*given)[0])}, self.input_signature),
+            "describe": (self.describe, [tf.TensorSpec([None], tf.int32, "request")]),
+            **({"means": (means, self.input_signature)} if self.takes_means else {}),
+            **({"with_means": (with_means, self.means_signature)} if self.takes_means else {}),
+        }
 
     def _checks(self, images, num_frames):
         names = "" if self.band_names is None else f" ({', '.join(self.band_names)})"
@@ -111,11 +165,35 @@ class Exportable:
             ),
         ]
 
+    def _checks_of_means(self, images, block_means, frame_means):
+        shape = tf.shape(images)
+        for name, means, length in (("block_means", block_means, self.blocks), ("frame_means", frame_means, shape[1])):
+            # The number of values, for the reason given above.
+            fits = tf.reduce_all(tf.shape(means)[:2] == [shape[0], length])
+            fits &= tf.equal(tf.size(means), shape[0] * length * self.filters)
+            expected = tf.stack([shape[0], length, self.filters])
+            yield fits, [f"Expected {name} of shape", expected, "Received:", tf.shape(means)]
+
     def describe(self, request: tf.Tensor) -> dict[str, tf.Tensor]:
         """Bands and scale, once for each number in `request`."""
         n = tf.size(request)
         bands = tf.constant(list(self.band_names or ()), tf.string)
         return {"bands": tf.tile(bands[None], [n, 1]), "scale": tf.fill([n], self.scale)}
+
+
+def _inputs(images: tf.Tensor, num_frames: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {
+        "images": tf.cast(images, tf.float32) / QUANTIFICATION,
+        "frame_mask": tf.range(tf.shape(images)[1]) < num_frames[:, None],
+    }
+
+
+def _checked(images: tf.Tensor, checks: list) -> tf.Tensor:
+    for condition, message in checks:
+        # One after the other, and before the network: the first thing wrong is what the client is told.
+        with tf.control_dependencies([tf.debugging.Assert(condition, message, summarize=16)]):
+            images = tf.identity(images)
+    return images
 
 
 def as_uint8(probabilities: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,12 @@ Inputs and output are those of the SavedModel's `serving_default`, with the name
     num_frames int32 (batch,), how many of the `time` frames are real, the first ones
     -> probabilities float32 (batch, scale * height, scale * width, 1)
 
+Of a SPInet it has two more inputs, which may be left out, and two more outputs, as the signatures `means` and
+`with_means` of the SavedModel have them:
+
+    block_means float32 (batch, blocks, filters), frame_means float32 (batch, time, filters)
+    -> own_block_means, own_frame_means, shaped likewise
+
 ONNX has no operation that refuses its input with a message. ONNX Runtime itself refuses another type, rank or number of
 bands. A sample whose num_frames is not from 1 to `time` is answered with NaN, so that it cannot be mistaken for a map.
 
@@ -39,7 +45,11 @@ OPSET = 18
 AXES = {
     "images": ("batch", "time", "height", "width", None),
     "num_frames": ("batch",),
+    "block_means": ("batch", None, None),
+    "frame_means": ("batch", "time", None),
     "probabilities": ("batch", "fine_height", "fine_width", None),
+    "own_block_means": ("batch", None, None),
+    "own_frame_means": ("batch", "time", None),
 }
 
 
@@ -64,7 +74,7 @@ def export_onnx(model: keras.Model, path: str | os.PathLike, overwrite: bool = F
     exportable = Exportable(model)
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(_convert(exportable).SerializeToString())
-        return prove_equal(exportable, OnnxEngine(temporary).predict, "ONNX file")
+        return prove_equal(exportable, OnnxEngine(temporary), "ONNX file")
 
 
 def _convert(exportable: Exportable):
@@ -78,17 +88,26 @@ def _convert(exportable: Exportable):
         raise not_installed(error) from error
 
     @tf.function
-    def probabilities(images, num_frames):
-        answer = exportable.probabilities(images, num_frames)
+    def answers(images, num_frames, *means):
+        named = {}
+        if means:
+            answer, *own = exportable.with_means(images, num_frames, *means)
+            named = dict(zip(("own_block_means", "own_frame_means"), own, strict=True))
+        else:
+            answer = exportable.probabilities(images, num_frames)
         valid = (num_frames >= 1) & (num_frames <= tf.shape(images)[1])
-        return {"probabilities": tf.where(valid[:, None, None, None], answer, np.float32("nan"))}
+        return {"probabilities": tf.where(valid[:, None, None, None], answer, np.float32("nan")), **named}
 
     proto, _ = tf2onnx.convert.from_function(
-        probabilities,
-        exportable.input_signature,
+        answers,
+        exportable.means_signature if exportable.takes_means else exportable.input_signature,
         opset=OPSET,
         custom_op_handlers=HANDLERS,
     )
+    if exportable.takes_means:
+        # What stands for an input that is left out: the tile's own means.
+        for left_out, values in zip(("block_means", "frame_means"), exportable.unknown_means(1, 1), strict=True):
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(values, left_out))
     for value in [*proto.graph.input, *proto.graph.output]:
         for dimension, name in zip(value.type.tensor_type.shape.dim, AXES[value.name], strict=True):
             if name is not None and not dimension.dim_value:

@@ -11,6 +11,12 @@ serving_default
 uint8
     the same -> probabilities uint8, round(p * 254): a quarter of the bytes. 255 never occurs, so that it can stand for
     nodata in a map, and 127 is exactly one half
+means
+    the same -> block_means float32 (batch, blocks, filters) and frame_means float32 (batch, time, filters), the means
+    behind the gates of TEFA and the filters of TERN; of a SPInet only, like the next
+with_means
+    the same, block_means and frame_means -> probabilities, float32, with those of a scene, say, whose tiles are asked;
+    where they are NaN, with the tile's own
 describe
     request int32 (n,), any numbers: TensorFlow Serving needs an input, and batches along its first axis
     -> bands string (n, bands), the names in order, none where the model has none; scale int32 (n,)
@@ -30,13 +36,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 import export.card
 import export.stac
 from export.comparison import SavedModelEngine, prove_equal
 from export.facts import gather_facts
-from export.graph import Exportable, as_uint8
+from export.graph import Exportable
 from export.warmup import LENGTHS, SIZES, write_warmup
 from spinet_tf.errors import SpinetError, reports_errors
 from spinet_tf.files import replacing
@@ -90,12 +95,13 @@ def export_saved_model(
     lengths = warmup_lengths if exportable.frames is None else [exportable.frames]
     with replacing(path, overwrite=overwrite) as temporary:
         _archive(exportable).write_out(str(temporary), verbose=False)
-        write_warmup(temporary, exportable.bands, lengths, warmup_sizes)
+        means = (exportable.blocks, exportable.filters) if exportable.takes_means else None
+        write_warmup(temporary, exportable.bands, lengths, warmup_sizes, means)
         (temporary / export.card.FILE).write_text(export.card.model_card(facts), encoding="utf-8")
         item = json.dumps(export.stac.stac_item(facts), indent=2)
         (temporary / export.stac.FILE).write_text(item + "\n", encoding="utf-8")
         with SavedModelEngine(temporary) as engine:
-            return path, prove_equal(exportable, engine.predict, "SavedModel")
+            return path, prove_equal(exportable, engine, "SavedModel")
 
 
 def _version_folder(out: Path, version: int, overwrite: bool) -> Path:
@@ -110,15 +116,9 @@ def _version_folder(out: Path, version: int, overwrite: bool) -> Path:
 
 
 def _archive(exportable: Exportable) -> keras.export.ExportArchive:
-    checked = exportable.checked_probabilities()
-    endpoints = {
-        "serving_default": lambda images, num_frames: {"probabilities": checked(images, num_frames)},
-        "uint8": lambda images, num_frames: {"probabilities": as_uint8(checked(images, num_frames))},
-    }
     archive = keras.export.ExportArchive()
-    for name, function in endpoints.items():
-        archive.add_endpoint(name, function, exportable.input_signature)
-    archive.add_endpoint("describe", exportable.describe, [tf.TensorSpec([None], tf.int32, "request")])
+    for name, (function, signature) in exportable.signatures().items():
+        archive.add_endpoint(name, function, signature)
     return archive
 
 

@@ -4,8 +4,9 @@ python -m export.verify runs/demo/best.keras models/spinet/1 --onnx spinet.onnx
 
 Requests have sizes that the export was not checked with: one frame, odd sizes, batches of several lengths, padded with
 their first element as TensorFlow Serving pads or with noise. Each goes to the Keras model, to the SavedModel in a TF1
-session as TensorFlow Serving runs it, to the same over gRPC (a local server on a free port), to its uint8 signature,
-and to ONNX Runtime. For SPInet the Keras model is also asked for every series alone: padding must change nothing.
+session as TensorFlow Serving runs it (TF1), to the same over gRPC (a local server on a free port), to its uint8
+signature, and to ONNX Runtime. For SPInet these are also asked with the means of other series; and the Keras model is
+asked for every series alone: padding must change nothing.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -34,6 +36,7 @@ from export.comparison import (
     difference,
     limit,
     random_requests,
+    with_other_means,
 )
 from export.graph import UINT8_SCALE, Exportable
 from export.warmup import FILE as WARMUP
@@ -57,11 +60,13 @@ class Way:
     Attributes:
         name: heads the column.
         predict: asks.
+        model: asks the Keras model.
         rounding: how far an answer may be off besides what float32 explains.
     """
 
     name: str
     predict: Predict
+    model: Predict
     rounding: float = 0.0
 
 
@@ -107,27 +112,29 @@ def verify(
         saved_model = stack.enter_context(SavedModelEngine(directory))
         _same_model(exportable, saved_model, directory)
         client = stack.enter_context(_served(Path(directory)))
-        ways = [
-            Way("SavedModel", saved_model.predict),
-            Way("gRPC", client.predict),
-            Way("uint8", saved_model.predict_uint8, rounding=0.5 / UINT8_SCALE),
-        ]
+        engines: dict[str, Any] = {"TF1": saved_model, "gRPC": client}
         if onnx is not None:
             onnx_engine = OnnxEngine(onnx)
             _same_model(exportable, onnx_engine, onnx)
-            ways.append(Way("ONNX Runtime", onnx_engine.predict))
+            engines["ONNX"] = onnx_engine
+        ways = [Way(name, engine.predict, exportable.predict) for name, engine in engines.items()]
+        ways.append(Way("uint8", saved_model.predict_uint8, exportable.predict, rounding=0.5 / UINT8_SCALE))
+        if exportable.takes_means:
+            reference = with_other_means(exportable)
+            ways += [Way(f"{name} means", with_other_means(engine), reference) for name, engine in engines.items()]
         if isinstance(exportable.model, SPInet):
-            ways.append(Way("each alone", alone(exportable)))
+            ways.append(Way("each alone", alone(exportable), exportable.predict))
         requests = random_requests(np.random.default_rng(seed), exportable.bands, PROOF_SIZES, exportable.frames)
-        return [_examine(exportable, request, ways) for request in track(requests, "Comparing")]
+        return [_examine(request, ways) for request in track(requests, "Comparing")]
 
 
-def _examine(exportable: Exportable, request: Request, ways: list[Way]) -> Finding:
-    expected = exportable.predict(request.images, request.num_frames)
-    allowed = limit(expected)
-    differences = {way.name: difference(expected, way.predict(request.images, request.num_frames)) for way in ways}
-    failed = {way.name for way in ways if not differences[way.name] <= allowed + way.rounding}
-    return Finding(request, float(expected.max()), differences, failed)
+def _examine(request: Request, ways: list[Way]) -> Finding:
+    asked = request.images, request.num_frames
+    # Several ways have one reference.
+    expected = {model: model(*asked) for model in {way.model for way in ways}}
+    differences = {way.name: difference(expected[way.model], way.predict(*asked)) for way in ways}
+    failed = {way.name for way in ways if not differences[way.name] <= limit(expected[way.model]) + way.rounding}
+    return Finding(request, max(float(answer.max()) for answer in expected.values()), differences, failed)
 
 
 def _same_model(exportable: Exportable, other: SavedModelEngine | OnnxEngine, path: str | os.PathLike) -> None:

@@ -32,7 +32,11 @@ DIGITAL_NUMBER = 1500
 
 
 def write_warmup(
-    directory: str | os.PathLike, bands: int, lengths: Sequence[int] = LENGTHS, sizes: Sequence[int] = SIZES
+    directory: str | os.PathLike,
+    bands: int,
+    lengths: Sequence[int] = LENGTHS,
+    sizes: Sequence[int] = SIZES,
+    means: tuple[int, int] | None = None,
 ) -> int:
     """Write the warm-up requests of a SavedModel: every length with every size, and each other signature once.
 
@@ -44,6 +48,7 @@ def write_warmup(
         bands: how many bands it takes.
         lengths: numbers of frames.
         sizes: sides of the tiles, in pixels of the images.
+        means: how many blocks and features, where it has the signatures `means` and `with_means`.
 
     Returns:
         How many requests there are.
@@ -62,7 +67,17 @@ def write_warmup(
     # The largest first: the allocator then has what all the others need.
     shapes = sorted(itertools.product(set(lengths), set(sizes)), key=lambda shape: -shape[0] * shape[1] ** 2)
     requests = [_predict("serving_default", *shape, bands) for shape in shapes]
-    requests += [_predict("uint8", *shapes[-1], bands), _request("describe", request=_repeated((1,), np.int32(0)))]
+    length, size = shapes[-1]
+    requests.append(_predict("uint8", length, size, bands))
+    if means is not None:
+        blocks, filters = means
+        given = {
+            "block_means": _repeated((1, blocks, filters), np.float32(0)),
+            "frame_means": _repeated((1, length, filters), np.float32(0)),
+        }
+        requests.append(_predict("means", length, size, bands))
+        requests.append(_predict("with_means", length, size, bands, **given))
+    requests.append(_request("describe", request=_repeated((1,), np.int32(0))))
     if len(requests) > MOST_RECORDS:
         raise SpinetError(
             f"Expected at most {MOST_RECORDS} warm-up requests, TensorFlow Serving's limit. "
@@ -77,9 +92,9 @@ def write_warmup(
     return len(requests)
 
 
-def _predict(signature_name: str, length: int, size: int, bands: int) -> PredictRequest:
+def _predict(signature_name: str, length: int, size: int, bands: int, **means: TensorProto) -> PredictRequest:
     images = _repeated((1, length, size, size, bands), np.uint16(DIGITAL_NUMBER))
-    return _request(signature_name, images=images, num_frames=_repeated((1,), np.int32(length)))
+    return _request(signature_name, images=images, num_frames=_repeated((1,), np.int32(length)), **means)
 
 
 def _request(signature_name: str, **inputs: TensorProto) -> PredictRequest:
@@ -90,9 +105,10 @@ def _request(signature_name: str, **inputs: TensorProto) -> PredictRequest:
 
 
 def _repeated(shape: tuple[int, ...], value: np.number) -> TensorProto:
-    """A tensor of one integer: a TensorProto with fewer values than its shape has repeats the last."""
+    """A tensor of one number: a TensorProto with fewer values than its shape has repeats the last."""
+    values = {"float_val": [float(value)]} if value.dtype == np.float32 else {"int_val": [int(value)]}
     return TensorProto(
         dtype=tf.as_dtype(value.dtype).as_datatype_enum,
         tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape]),
-        int_val=[int(value)],
+        **values,
     )

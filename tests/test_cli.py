@@ -56,7 +56,7 @@ def test_predict_writes_the_map_of_the_library(scene, model, tmp_path, capsys):
     assert f"Model {model}" in printed
     assert "Used 3 dates, 2019-03-01 to 2019-03-31; 3 to 3 in each tile" in printed
     height, width = expected.attrs["tile"]
-    assert f"Tiles: {expected.attrs['tiles']} of {height} x {width} pixels, in 1 blocks\n" in printed
+    assert f"Tiles: {expected.attrs['tiles']} of {height} x {width} pixels, with the means of the scene, in" in printed
     assert f"Wrote {output}: 52 x 44 pixels" in printed
     assert list(output.parent.iterdir()) == [output]
 
@@ -69,7 +69,7 @@ def test_predict_hands_its_options_on(scene, model, tmp_path, monkeypatch):
         return np.zeros((len(images), 4 * images.shape[2], 4 * images.shape[3], 1), np.float32)
 
     monkeypatch.setattr("spinet_tf.inference.engine.KerasEngine.predict", lambda self, *inputs: predict(*inputs))
-    options = ["--frames", "clearest", "--count", "2", "--tile", "6", "--overlap", "2"]
+    options = ["--frames", "clearest", "--count", "2", "--tile", "6", "--overlap", "2", "--means", "tile"]
     assert cli.main(["predict", str(scene), "--model", str(model), "-o", str(tmp_path / "map.tif"), *options]) == 0
     assert seen["shape"][1:] == (2, 6, 6, 12)
 

@@ -1,11 +1,12 @@
 """spinet predict: a scene into a map."""
 
 import argparse
+from typing import get_args
 
 import xarray as xr
 
 from spinet_tf.cli.source import add_source_arguments, date, open_source, size
-from spinet_tf.tiling import TILE, WINDOW
+from spinet_tf.tiling import TILE, WINDOW, MeansOf
 
 SUMMARY = "map a scene with a model"
 EXAMPLES = """examples:
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         tile=args.tile,
         overlap=args.overlap,
         seam_free=args.seam_free,
+        means=args.means,
         uncertainty=args.uncertainty,
         valid_frames=args.valid_frames,
         threshold=args.threshold,
@@ -74,7 +76,8 @@ def _print_facts(result: xr.Dataset, scene: xr.Dataset, model: str) -> None:
         f"{fewest} to {most} in each tile"
     )
     resumed = f", {facts['resumed']} of them kept from an earlier run" if facts["resumed"] else ""
-    print(f"Tiles: {facts['tiles']} of {height} x {width} pixels, in {facts['blocks']} blocks{resumed}")
+    shared = ", with the means of the scene" if facts["means"] == "scene" else ""
+    print(f"Tiles: {facts['tiles']} of {height} x {width} pixels{shared}, in {facts['blocks']} blocks{resumed}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,14 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         choices=("all", "clearest"),
         default="all",
-        help="of each tile: all frames that are clear enough, or only the clearest (default: %(default)s)",
+        help="of each tile: all frames that are clear enough around it, or only the clearest (default: %(default)s)",
     )
     add(
         "--max-cloud",
         type=float,
         default=0.25,
         metavar="FRACTION",
-        help="how much of a tile may not be clear, for `all` (default: %(default)s)",
+        help="how much of the 5 km around a tile may not be clear, for `all` (default: %(default)s)",
     )
     add("--count", type=int, default=20, help="how many frames, for `clearest` (default: %(default)s)")
     add("--tile", type=int, default=TILE, help="side of the tiles seen at once, in pixels (default: %(default)s)")
@@ -112,6 +115,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WINDOW",
         help="see windows at fixed places instead, so that no answer depends on the tiling; four times the time "
         "(default size: %(const)s)",
+    )
+    add(
+        "--means",
+        choices=get_args(MeansOf),
+        default="scene",
+        help="what TEFA and TERN take their means over: the scene, found by a look at up to 16 tiles, so that all are "
+        "answered as the scene would be; or each tile (default: %(default)s)",
     )
     add("--batch", type=int, help="tiles seen at once (default: by their size)")
     add("--dask", metavar="ADDRESS", help="a dask scheduler, whose workers compute: tcp://10.0.0.1:8786")

@@ -17,7 +17,7 @@ from spinet_tf.inference.parts import Part
 from spinet_tf.inference.predicting import predict_group
 from spinet_tf.inference.recipe import Recipe
 from spinet_tf.inference.running import Outcome
-from spinet_tf.inference.windows import UnreadableError, read_window, unread_window
+from spinet_tf.inference.windows import Unread, UnreadableError, read_window, unread_window
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -89,7 +89,9 @@ def run_on(
 
     def submit(group: TileGroup):
         # Only what this window needs of a large scene's graph goes there.
-        (unread,) = dask.optimize(unread_window(scene, group))
+        window = unread_window(scene, recipe, group)
+        bands, valid = dask.optimize(window.bands, window.valid)
+        unread = window._replace(bands=bands, valid=valid)
         # Of a scene in memory the window itself goes: to the scheduler, so that no dying worker takes it along.
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"}):
             future = client.submit(_compute, unread, recipe, group, sent, retries=RETRIES, pure=False)
@@ -136,7 +138,7 @@ _engines: dict[str | bytes, Engine] = {}
 _one_at_a_time = threading.Lock()
 
 
-def _compute(unread: xr.Dataset, recipe: Recipe, group: TileGroup, model: str | bytes) -> Part:
+def _compute(unread: Unread, recipe: Recipe, group: TileGroup, model: str | bytes) -> Part:
     # Else the worker would ask the cluster to read.
     window = read_window(unread, recipe, group, scheduler="threads")
     with _one_at_a_time:

@@ -1,7 +1,7 @@
 """What turns tiles into probabilities: a Keras model here, or a server elsewhere."""
 
 import os
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import keras
 import numpy as np
@@ -9,6 +9,8 @@ from keras import ops
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
+from spinet_tf.models.scene_means import call_with_means, has_means
+from spinet_tf.tiling import Means
 
 
 class Engine(Protocol):
@@ -24,6 +26,25 @@ class Engine(Protocol):
 
     def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
         """Answer (images uint16 (batch, time, h, w, bands), num_frames int32 (batch,)) with probabilities."""
+
+
+class MeansEngine(Engine, Protocol):
+    """An engine that can answer tiles with the means of their scene."""
+
+    @property
+    def takes_means(self) -> bool:
+        """Whether its model is one that has such means."""
+
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
+        """The means that TEFA and TERN take over tiles."""
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+        """Answer as `predict`, with means from elsewhere."""
+
+
+def takes_means(engine: Engine) -> TypeGuard[MeansEngine]:
+    """Whether an engine can answer tiles with the means of their scene."""
+    return getattr(engine, "takes_means", False)
 
 
 class KerasEngine:
@@ -48,29 +69,68 @@ class KerasEngine:
             )
         self.band_names: tuple[str, ...] | None = model.band_names
         self.scale: int = model.scale
+        self.takes_means = has_means(model)
         self._probabilities = _Probabilities(model)
+        if self.takes_means:
+            self._means = _Means(model)
+            self._with_means = _WithMeans(model)
+            self._shape_of_means = (model.tefa_blocks, model.filters)
 
     def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
         """Return the probability of cultivated land, float32 (batch, scale * h, scale * w, 1)."""
-        return self._probabilities.predict_on_batch(
-            {
-                "images": images.astype(np.float32) / np.float32(QUANTIFICATION),
-                "frame_mask": np.arange(images.shape[1]) < num_frames[:, None],
-            }
-        )
+        return self._probabilities.predict_on_batch(_inputs(images, num_frames))
+
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
+        """Return the means that TEFA and TERN take over each tile; only of a `SPInet`."""
+        blocks, frames = unknown_means(len(images), images.shape[1], *self._shape_of_means)
+        inputs = {**_inputs(images, num_frames), "block_means": blocks, "frame_means": frames}
+        return Means(*self._means.predict_on_batch(inputs))
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+        """Return what `predict` does, with means from elsewhere; only of a `SPInet`."""
+        inputs = {**_inputs(images, num_frames), "block_means": means.blocks, "frame_means": means.frames}
+        return self._with_means.predict_on_batch(inputs)
+
+
+def unknown_means(batch: int, time: int, blocks: int, filters: int) -> Means:
+    """Means that leave each tile its own."""
+    return Means(np.full((batch, blocks, filters), np.nan, "f"), np.full((batch, time, filters), np.nan, "f"))
+
+
+def _inputs(images: np.ndarray, num_frames: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "images": images.astype(np.float32) / np.float32(QUANTIFICATION),
+        "frame_mask": np.arange(images.shape[1]) < num_frames[:, None],
+    }
 
 
 class _Probabilities(keras.Model):
     """Logits to probabilities: a model of its own, so that the caller's model keeps its compiled state."""
 
     def __init__(self, model: keras.Model):
-        super().__init__(name="probabilities")
+        super().__init__(name=type(self).__name__.strip("_"))
         self.model = model
         # XLA would compile anew for every tile size and number of frames; JAX has nothing else.
         self.jit_compile = keras.backend.backend() == "jax"
 
     def call(self, inputs):
         return ops.sigmoid(ops.cast(self.model(inputs, training=False), "float32"))
+
+
+class _WithMeans(_Probabilities):
+    """The same with the means as inputs."""
+
+    def call(self, inputs):
+        logits, _, _ = call_with_means(self.model, inputs, inputs["block_means"], inputs["frame_means"])
+        return ops.sigmoid(ops.cast(logits, "float32"))
+
+
+class _Means(_Probabilities):
+    """The means alone; what follows them is not computed."""
+
+    def call(self, inputs):
+        _, blocks, frames = call_with_means(self.model, inputs, inputs["block_means"], inputs["frame_means"])
+        return blocks, frames
 
 
 def as_engine(model: keras.Model | Engine | str | os.PathLike) -> Engine:

@@ -58,6 +58,13 @@ class TileGroup:
         """Its tiles, row by row."""
         return [Tile(row, column) for row, column in itertools.product(self.rows.tiles, self.columns.tiles)]
 
+    def around(self, tiling: Tiling) -> tuple[slice, slice]:
+        """The rows and columns of the scene by which the frames of its tiles are chosen."""
+        first = Tile(self.rows.tiles[0], self.columns.tiles[0])
+        last = Tile(self.rows.tiles[-1], self.columns.tiles[-1])
+        (top, left), (bottom, right) = tiling.around(first), tiling.around(last)
+        return slice(top.start, bottom.stop), slice(left.start, right.stop)
+
     def __str__(self) -> str:
         rows, columns = self.rows.shown, self.columns.shown
         return f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to {columns.stop - 1}"

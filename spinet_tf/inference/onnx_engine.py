@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from spinet_tf.errors import SpinetError
+from spinet_tf.tiling import Means
 
 
 class OnnxEngine:
@@ -18,6 +19,7 @@ class OnnxEngine:
         band_names: the bands it takes, in order; None where it does not name them.
         scale: how many times finer its answer is than its input.
         bands: how many bands it takes.
+        takes_means: whether tiles can be answered with the means of their scene.
 
     Raises:
         SpinetError: if ONNX Runtime is not installed, or cannot load the file.
@@ -32,12 +34,16 @@ class OnnxEngine:
         except ImportError as error:
             raise not_installed(error) from error
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+            options = onnxruntime.SessionOptions()
+            # It warns of every input that may be left out.
+            options.log_severity_level = 3
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             names = json.loads(metadata["bands"])
             self.band_names = None if names is None else tuple(names)
             self.scale = int(metadata["scale"])
             self.bands = self._session.get_inputs()[0].shape[-1]
+            self.takes_means = "own_block_means" in [output.name for output in self._session.get_outputs()]
         # ONNX Runtime's errors share no base class but this.
         except Exception as error:
             raise SpinetError(f"Cannot load {path} as an ONNX file of export.onnx: {error}") from error
@@ -45,6 +51,16 @@ class OnnxEngine:
     def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
         """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
         return self._session.run(["probabilities"], {"images": images, "num_frames": num_frames})[0]
+
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
+        """Return the means that TEFA and TERN take over each tile."""
+        names = ["own_block_means", "own_frame_means"]
+        return Means(*self._session.run(names, {"images": images, "num_frames": num_frames}))
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+        """Return what `predict` does, with means from elsewhere."""
+        given = {"block_means": np.ascontiguousarray(means.blocks), "frame_means": means.frames}
+        return self._session.run(["probabilities"], {"images": images, "num_frames": num_frames, **given})[0]
 
 
 def not_installed(error: ImportError) -> SpinetError:

@@ -1,6 +1,8 @@
 """Parts of a map: what each group of tiles adds to it, in memory or in files that outlive the process."""
 
 import io
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import replacing
+from spinet_tf.tiling import SceneMeans
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Parts(Protocol):
     def facts(self, name: str) -> tuple[np.ndarray, int]:
         """A part's frames and checksum."""
 
+    def save_means(self, means: SceneMeans) -> None:
+        """Keep the means that all parts are made with."""
+
+    def means(self) -> SceneMeans | None:
+        """Those means; None where there are none."""
+
     def clear(self) -> None:
         """Forget all parts."""
 
@@ -64,6 +73,7 @@ class PartMemory:
 
     def __init__(self) -> None:
         self._parts: dict[str, Part] = {}
+        self._means: SceneMeans | None = None
 
     def finished(self) -> set[str]:
         return set(self._parts)
@@ -78,6 +88,12 @@ class PartMemory:
     def facts(self, name: str) -> tuple[np.ndarray, int]:
         part = self._parts[name]
         return part.frames, part.checksum
+
+    def save_means(self, means: SceneMeans) -> None:
+        self._means = means
+
+    def means(self) -> SceneMeans | None:
+        return self._means
 
     def clear(self) -> None:
         self._parts.clear()
@@ -94,6 +110,7 @@ class PartFolder:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._means_path = folder / "means.npz"
 
     def finished(self) -> set[str]:
         return {path.stem for path in self.folder.glob("*.h5")}
@@ -108,15 +125,7 @@ class PartFolder:
             file.create_dataset("counts", data=part.counts, **options)
             file.create_dataset("frames", data=part.frames, **options)
             file.attrs["checksum"] = part.checksum
-        path = self._path(name)
-        try:
-            with replacing(path) as temporary:
-                temporary.write_bytes(content.getbuffer())
-        except OSError as error:
-            raise SpinetError(
-                f"Cannot write {path}: {error.strerror or error}. Make room for it; then the same command goes on "
-                "from the parts that are finished."
-            ) from error
+        self._write(self._path(name), content)
 
     def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
         with self._open(name) as file:
@@ -126,9 +135,37 @@ class PartFolder:
         with self._open(name) as file:
             return file["frames"][:], int(file.attrs["checksum"])
 
+    def save_means(self, means: SceneMeans) -> None:
+        content = io.BytesIO()
+        np.savez(content, blocks=means.blocks, frames=means.frames)
+        self._write(self._means_path, content)
+
+    def means(self) -> SceneMeans | None:
+        try:
+            with open(self._means_path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return SceneMeans(file["blocks"], file["frames"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            self.clear()
+            raise SpinetError(
+                f"{self._means_path} was damaged: {error}. It is removed, with what was made with it; run the same "
+                "command again."
+            ) from error
+
     def clear(self) -> None:
-        for path in self.folder.glob("*.h5"):
-            path.unlink()
+        for path in [*self.folder.glob("*.h5"), self._means_path]:
+            path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, content: io.BytesIO) -> None:
+        try:
+            with replacing(path, overwrite=True) as temporary:
+                temporary.write_bytes(content.getbuffer())
+        except OSError as error:
+            raise SpinetError(
+                f"Cannot write {path}: {error.strerror or error}. Make room for it; then the same command goes on "
+                "from the parts that are finished."
+            ) from error
 
     @contextmanager
     def _open(self, name: str) -> Iterator[h5py.File]:

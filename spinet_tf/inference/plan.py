@@ -23,6 +23,7 @@ def make_plan(
     scene: xr.Dataset,
     recipe: Recipe,
     side: int,
+    means: str,
 ) -> dict[str, Any]:
     """Describe by JSON what the parts of a map depend on, but for pixels, of which each part has a checksum.
 
@@ -32,6 +33,7 @@ def make_plan(
         scene: with the model's bands only.
         recipe: how the map is made.
         side: of the groups of tiles.
+        means: what they are taken over.
 
     Returns:
         What belongs to the version of this package, the model, the scene and the options, under these names.
@@ -41,7 +43,7 @@ def make_plan(
         "model": {"bands": list(engine.band_names or ()), "scale": engine.scale, "content": _model_hash(model)},
         "scene": _scene_facts(scene),
         # How many tiles are seen at once changes a map by rounding only.
-        "options": {"tiling": str(recipe.tiling), "choice": str(recipe.choice), "side": side},
+        "options": {"tiling": str(recipe.tiling), "choice": str(recipe.choice), "side": side, "means": means},
     }
     # As it comes back from a file.
     return json.loads(json.dumps(plan))

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import Engine
+from spinet_tf.inference.engine import Engine, takes_means
 from spinet_tf.inference.groups import TileGroup
 from spinet_tf.inference.parts import Part
 from spinet_tf.inference.recipe import Recipe
 from spinet_tf.inference.windows import Window
-from spinet_tf.tiling import Mosaic, TileRequest, cut_frames, tile_frames
+from spinet_tf.tiling import Means, Mosaic, TileRequest, cut_frames, tile_frames
 
 # Pixels of all frames that the network sees at once if nobody says otherwise: as many as in a batch that trains the
 # paper's network, 8 patches of 20 frames of 32 x 32 pixels.
@@ -39,23 +39,24 @@ def predict_group(
     Raises:
         SpinetError: if the engine refuses a tile, or its answer is none.
     """
-    tiling = recipe.tiling
+    tiling, series = recipe.tiling, window.series
     mosaic = Mosaic(tiling, group.rows.inside, group.columns.inside)
-    used = np.zeros((len(group.tiles), window.dates), bool)
-    images, valid, origin = window.images, window.valid, window.origin
-    frames = [tile_frames(images, valid, tiling, tile, recipe.choice, origin) for tile in group.tiles]
+    used = np.zeros((len(group.tiles), len(series.valid)), bool)
+    frames = [tile_frames(series, tiling, tile, recipe.choice) for tile in group.tiles]
     lengths = np.array([len(chosen) for chosen in frames])
     # Tiles that no frame holds data for are not shown to the network, and stay without data.
     advance(int(np.count_nonzero(lengths == 0)))
     for numbers in _batches(lengths, tiling.rows.size * tiling.columns.size, recipe.batch):
         tiles = [group.tiles[number] for number in numbers]
         requests = [
-            cut_frames(images, valid, tiling, tile, frames[number], origin)
-            for number, tile in zip(numbers, tiles, strict=True)
+            cut_frames(series, tiling, tile, frames[number]) for number, tile in zip(numbers, tiles, strict=True)
         ]
-        for number, tile, request, answer in zip(numbers, tiles, requests, _answers(engine, requests), strict=True):
+        means = None if recipe.means is None else recipe.means.of_tiles([request.frames for request in requests])
+        for number, tile, request, answer in zip(
+            numbers, tiles, requests, _answers(engine, requests, means), strict=True
+        ):
             mosaic.add(tile, answer, request.counts)
-            used[number, window.frames[request.frames]] = True
+            used[number, request.frames] = True
         advance(len(tiles))
     return Part(mosaic.total, mosaic.counts, used, window.checksum)
 
@@ -69,13 +70,16 @@ def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np
         numbers = numbers[size:]
 
 
-def _answers(engine: Engine, requests: list[TileRequest]) -> np.ndarray:
+def _answers(engine: Engine, requests: list[TileRequest], means: Means | None) -> np.ndarray:
     num_frames = np.array([len(request.images) for request in requests], np.int32)
     images = np.zeros((len(requests), num_frames.max(), *requests[0].images.shape[1:]), np.uint16)
     for sample, request in zip(images, requests, strict=True):
         sample[: len(request.images)] = request.images
     try:
-        answers = engine.predict(images, num_frames)
+        if means is not None and takes_means(engine):
+            answers = engine.predict_with_means(images, num_frames, means)
+        else:
+            answers = engine.predict(images, num_frames)
     except SpinetError:
         raise
     # What engines of other packages raise, which do not know this one's error.

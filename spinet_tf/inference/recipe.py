@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from spinet_tf.inference.grid import Grid
-from spinet_tf.tiling import WINDOW, FrameChoice, Tiling
+from spinet_tf.tiling import WINDOW, FrameChoice, SceneMeans, Tiling
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,13 @@ class Recipe:
         tiling: the tiles of the scene.
         choice: how the frames of each tile are chosen.
         batch: how many tiles the network sees at once; as many as memory allows when None.
+        means: the scene's, which all tiles share; each has its own when None.
     """
 
     tiling: Tiling
     choice: FrameChoice
     batch: int | None = None
+    means: SceneMeans | None = None
 
 
 def make_tiling(grid: Grid, scale: int, tile: int, overlap: int | None, seam_free: bool | int) -> Tiling:

@@ -38,7 +38,7 @@ def run_here(
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
 
         def read(group: TileGroup) -> Future[Window]:
-            return reader.submit(read_window, unread_window(scene, group), recipe, group)
+            return reader.submit(read_window, unread_window(scene, recipe, group), recipe, group)
 
         coming = deque(read(group) for group in groups[:1])
         for group, following in zip_longest(groups, groups[1:]):

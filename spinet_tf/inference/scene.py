@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -12,7 +13,7 @@ import xarray as xr
 from spinet_tf.data.scene import select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.assembly import assemble
-from spinet_tf.inference.engine import Engine, as_engine
+from spinet_tf.inference.engine import Engine, MeansEngine, as_engine, takes_means
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.groups import TileGroup, fitting_side, group_tiles
 from spinet_tf.inference.outputs import Outputs
@@ -22,9 +23,10 @@ from spinet_tf.inference.recipe import Recipe, make_tiling
 from spinet_tf.inference.restart import begin_anew, kept_parts
 from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
 from spinet_tf.inference.running import Outcome, run_here
+from spinet_tf.inference.scene_means import find_scene_means
 from spinet_tf.inference.windows import UnreadableError, read_window, require_clear_ground, require_scene, unread_window
 from spinet_tf.progress import progress_bar
-from spinet_tf.tiling import TILE, FrameChoice, Method
+from spinet_tf.tiling import TILE, FrameChoice, MeansOf, Method, SceneMeans, require_means
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -41,6 +43,7 @@ def predict_scene(
     tile: int = TILE,
     overlap: int | None = None,
     seam_free: bool | int = False,
+    means: MeansOf = "scene",
     uncertainty: bool = False,
     valid_frames: bool = False,
     threshold: float | None = None,
@@ -66,15 +69,18 @@ def predict_scene(
         scene: as `open_scene` gives it; its bands are matched to the model's by name.
         output: the GeoTIFF to write; without it the map is returned in memory. The other layers are written beside it,
             map_uncertainty.tif beside map.tif for example.
-        frames: which frames the model sees of each tile: "all" with at most `max_cloud` of cloud in the tile, or its
-            `count` "clearest".
+        frames: which frames the model sees of each tile: "all" with at most `max_cloud` of cloud in the 500 x 500
+            pixels around it, or the `count` "clearest" there. A window of `seam_free` is judged by itself.
         count: how many frames "clearest" keeps.
-        max_cloud: the greatest part of a tile without clear ground that "all" accepts.
+        max_cloud: the greatest part without clear ground that "all" accepts.
         tile: the greatest side of the tiles that the model sees, in pixels of the scene.
         overlap: the least overlap of neighbouring tiles, over which they are blended; a quarter of a tile when None.
         seam_free: instead of tiles, the model sees windows at fixed places of the CRS, 32 pixels wide or as many as
             given here, the patches it was trained on. Then the map at a place is the same whatever the area around
             it, at four times the cost.
+        means: what TEFA and TERN take their means over, if the model has them: the "scene", so that tiles are answered
+            as the scene would be as a whole, or each "tile" for itself, which saves a look at up to 16 tiles before
+            the first is predicted. Windows of `seam_free` have their own.
         uncertainty: whether the binary entropy of the probability is a layer too: 0 sure, 1 undecided.
         valid_frames: whether the number of frames is a layer too, of those that the model saw, that show clear ground;
             on the scene's own grid.
@@ -95,8 +101,8 @@ def predict_scene(
         where the scene has none); NaN where no chosen frame holds data. Where asked for, `uncertainty` (y, x) float32,
         `class` (y, x) uint8 and `valid_frames` (y_scene, x_scene) uint16. With `output` they are read from the files
         when needed. Attributes: `name` of the scene, `engine`, `frames` (the numbers of all frames used), `dates`
-        (theirs), `frames_per_tile` (least and most), `tiles`, `tile` (height and width), `blocks`, `resumed` (how many
-        blocks an earlier run had finished), `files` (all that were written).
+        (theirs), `frames_per_tile` (least and most), `tiles`, `tile` (height and width), `means` ("scene" or "tile"),
+        `blocks`, `resumed` (how many blocks an earlier run had finished), `files` (all that were written).
 
     Raises:
         SpinetError: if the scene lacks a band of the model or has no valid frame, the model does not name its bands,
@@ -108,7 +114,7 @@ def predict_scene(
     if polygons is not None and threshold is None:
         threshold = 0.5
     require_scene(scene)
-    _require_options(threshold, dtype, batch)
+    _require_options(threshold, dtype, batch, means)
     outputs = None
     if output is not None:
         rasters = map_paths(output, uncertainty, valid_frames, threshold)
@@ -131,13 +137,19 @@ def predict_scene(
     groups = group_tiles(tiling, side)
     require_clear_ground(scene, groups)
 
+    # One tile is the scene.
+    share = means == "scene" and not seam_free and len(tiling.tiles) > 1
+    sharing = engine if share and takes_means(engine) else None
     keeping: AbstractContextManager[Parts] = nullcontext(PartMemory())
     if outputs is not None:
-        keeping = kept_parts(outputs.rasters["probability"], make_plan(model, engine, scene, recipe, side))
+        plan = make_plan(model, engine, scene, recipe, side, "tile" if sharing is None else "scene")
+        keeping = kept_parts(outputs.rasters["probability"], plan)
     with keeping as parts:
         if outputs is not None and not _still_the_same(scene, groups, recipe, parts):
             begin_anew(parts, outputs.rasters["probability"], ["scene"])
         resumed = len(parts.finished())
+        if sharing is not None:
+            recipe = replace(recipe, means=_scene_means(scene, recipe, sharing, parts))
         _compute(scene, groups, recipe, model, engine, dask, parts)
         facts = {
             "name": scene.attrs.get("name", "scene"),
@@ -145,6 +157,7 @@ def predict_scene(
             **_frames_used(scene, parts),
             "tiles": len(tiling.tiles),
             "tile": [tiling.rows.size, tiling.columns.size],
+            "means": "tile" if recipe.means is None else "scene",
             "blocks": len(groups),
             "resumed": resumed,
         }
@@ -160,13 +173,14 @@ def predict_scene(
         return result.assign_attrs(files=[str(path) for path in outputs.files.values()])
 
 
-def _require_options(threshold: float | None, dtype: str, batch: int | None) -> None:
+def _require_options(threshold: float | None, dtype: str, batch: int | None, means: str) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise SpinetError(f"Expected a threshold from 0 to 1. Received: {threshold}")
     if dtype not in ("float32", "uint8"):
         raise SpinetError(f"Expected the dtype float32 or uint8. Received: {dtype}")
     if batch is not None and batch < 1:
         raise SpinetError(f"Expected a batch of at least 1 tile. Received: {batch}")
+    require_means(means)
 
 
 def _still_the_same(scene: xr.Dataset, groups: Sequence[TileGroup], recipe: Recipe, parts: Parts) -> bool:
@@ -178,10 +192,24 @@ def _still_the_same(scene: xr.Dataset, groups: Sequence[TileGroup], recipe: Reci
             # Where nothing was seen, little can change.
             if frames.any():
                 try:
-                    return read_window(unread_window(scene, group), recipe, group).checksum == checksum
+                    return read_window(unread_window(scene, recipe, group), recipe, group).checksum == checksum
                 except UnreadableError:
                     return True
     return True
+
+
+def _scene_means(scene: xr.Dataset, recipe: Recipe, engine: MeansEngine, parts: Parts) -> SceneMeans | None:
+    """The means that an earlier run has found, if it has finished parts with them; or new ones."""
+    found = parts.means() if parts.finished() else None
+    if found is None:
+        try:
+            found = find_scene_means(scene, recipe, engine)
+        except UnreadableError as error:
+            name = scene.attrs.get("name", "the scene")
+            raise SpinetError(f"Cannot read {name}, {str(error).rstrip('.')}.") from error
+        if found is not None:
+            parts.save_means(found)
+    return found
 
 
 def _compute(

@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -9,7 +10,7 @@ import xarray as xr
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.groups import TileGroup
 from spinet_tf.inference.recipe import Recipe
-from spinet_tf.tiling import frames_to_read
+from spinet_tf.tiling import Series, frames_to_read
 
 
 class UnreadableError(SpinetError):
@@ -18,32 +19,47 @@ class UnreadableError(SpinetError):
 
 @dataclass(frozen=True)
 class Window:
-    """The part of a scene that a group of tiles shows.
+    """What a group of tiles needs of a scene.
 
     Attributes:
-        images: uint16 (frames, height, width, bands).
-        valid: bool (frames, height, width).
-        frames: int64 (frames,), their numbers in the scene.
-        dates: how many frames the scene has.
-        origin: the row and column of the scene at which it begins.
+        series: the images that it shows, and the validity of all that surrounds it.
         checksum: of what was read.
     """
 
-    images: np.ndarray
-    valid: np.ndarray
-    frames: np.ndarray
-    dates: int
-    origin: tuple[int, int]
+    series: Series
     checksum: int
 
 
-def unread_window(scene: xr.Dataset, group: TileGroup) -> xr.Dataset:
-    """The part of a scene, not read yet, that a group of tiles shows, of all dates."""
-    return scene[["bands", "valid"]].isel(y=group.rows.shown, x=group.columns.shown)
+class Unread(NamedTuple):
+    """What a group of tiles needs of a scene, not read yet.
+
+    Attributes:
+        bands: what they show, of all dates.
+        valid: the validity of that and of what surrounds it.
+        origin: the row and column of the scene at which `bands` begins.
+        valid_origin: those at which `valid` begins.
+    """
+
+    bands: xr.DataArray
+    valid: xr.DataArray
+    origin: tuple[int, int]
+    valid_origin: tuple[int, int]
 
 
-def read_window(unread: xr.Dataset, recipe: Recipe, group: TileGroup, scheduler: str | None = None) -> Window:
-    """Read the validity of all dates, and the bands of those that a tile of the group wants.
+def unread_window(scene: xr.Dataset, recipe: Recipe, group: TileGroup) -> Unread:
+    """What a group of tiles needs of a scene."""
+    y, x = group.rows.shown, group.columns.shown
+    rows, columns = group.around(recipe.tiling)
+    return Unread(
+        scene["bands"].isel(y=y, x=x),
+        scene["valid"].isel(y=rows, x=columns),
+        (y.start, x.start),
+        (rows.start, columns.start),
+    )
+
+
+def read_window(unread: Unread, recipe: Recipe, group: TileGroup, scheduler: str | None = None) -> Window:
+    """Read the validity of all dates, and the bands of those that a tile of the group may want.
 
     Args:
         unread: what `unread_window` gives.
@@ -54,18 +70,17 @@ def read_window(unread: xr.Dataset, recipe: Recipe, group: TileGroup, scheduler:
     Raises:
         UnreadableError: if it cannot be read.
     """
-    origin = (group.rows.shown.start, group.columns.shown.start)
     try:
-        valid = unread["valid"].compute(scheduler=scheduler).transpose("time", "y", "x").to_numpy()
-        frames = frames_to_read(valid, recipe.tiling, group.tiles, recipe.choice, origin)
-        bands = unread["bands"].isel(time=frames).compute(scheduler=scheduler)
+        valid = unread.valid.compute(scheduler=scheduler).transpose("time", "y", "x").to_numpy()
+        frames = frames_to_read(valid, recipe.tiling, group.tiles, recipe.choice, unread.valid_origin)
+        bands = unread.bands.isel(time=frames).compute(scheduler=scheduler)
     # Files, networks and decoders fail in dozens of ways.
     except Exception as error:
         raise UnreadableError(f"{group}: {str(error) or type(error).__name__}") from error
     checksum = zlib.crc32(np.ascontiguousarray(bands).data, zlib.crc32(np.ascontiguousarray(valid).data))
     # A view: each tile is copied out of it in the order of axes that the network wants.
     images = bands.transpose("time", "y", "x", "band").to_numpy()
-    return Window(images, valid[frames], frames, len(valid), origin, checksum)
+    return Window(Series(images, valid, frames, unread.origin, unread.valid_origin), checksum)
 
 
 def require_scene(scene: xr.Dataset) -> None:
@@ -82,7 +97,7 @@ def require_clear_ground(scene: xr.Dataset, groups: list[TileGroup]) -> None:
     """Raise a SpinetError if no frame of the scene shows clear ground anywhere; reads until one does."""
     for group in groups:
         try:
-            clear = unread_window(scene, group)["valid"].compute().to_numpy().any()
+            clear = scene["valid"].isel(y=group.rows.inside, x=group.columns.inside).compute().to_numpy().any()
         except Exception:
             # It is reported when it is read in earnest.
             return

@@ -59,3 +59,13 @@ def masked_mean(x, mask):
         count = ops.reshape(ops.maximum(count, 1.0), (-1, *([1] * (len(x.shape) - 2))))
         mean = ops.sum(mask_frames(x, mask), axis=1) / count
     return ops.cast(mean, dtype)
+
+
+def spatial_mean(x):
+    """Mean over the pixels of `x` (batch, time, height, width, features), float32 (batch, time, features)."""
+    return ops.mean(ops.cast(x, "float32"), axis=(2, 3))
+
+
+def known_or(given, own):
+    """What was `given`, and where that is NaN, `own`."""
+    return ops.where(ops.isnan(given), own, given)

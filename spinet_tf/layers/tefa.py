@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from spinet_tf.layers.equivariant_unit import EquivariantUnit
-from spinet_tf.layers.frames import FrameLayer, leaky_relu, masked_mean
+from spinet_tf.layers.frames import FrameLayer, known_or, leaky_relu, masked_mean, spatial_mean
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
@@ -58,13 +58,33 @@ class TEFA(FrameLayer):
         self.excite.build((None, self.bottleneck))
 
     def call(self, x, mask=None, training=False):
-        y = leaky_relu(self.unit_1(x, mask=mask, training=training))
-        y = self.unit_2(y, mask=mask, training=training)
-        return x + y * self._gate(y, mask)
+        y = self._features(x, mask, training)
+        return x + y * self._gate(self._mean(y, mask))
 
-    def _gate(self, y, mask):
-        pooled = masked_mean(ops.mean(ops.cast(y, "float32"), axis=(2, 3)), mask)
-        gate = ops.sigmoid(self.excite(leaky_relu(self.squeeze(pooled))))
+    def call_with_mean(self, x, mask, mean):
+        """At inference, as `call`, but with the mean behind the gate from elsewhere: of a scene that `x` is a tile of.
+
+        Args:
+            x: (batch, time, height, width, filters).
+            mask: (batch, time) bool, true for real frames.
+            mean: (batch, filters) float32; where it is NaN, the mean of `x` itself is taken.
+
+        Returns:
+            A tensor like `x`; and the mean of `x` itself, (batch, filters) float32.
+        """
+        y = self._features(x, mask, training=False)
+        own = self._mean(y, mask)
+        return x + y * self._gate(known_or(mean, own)), own
+
+    def _features(self, x, mask, training):
+        y = leaky_relu(self.unit_1(x, mask=mask, training=training))
+        return self.unit_2(y, mask=mask, training=training)
+
+    def _mean(self, y, mask):
+        return masked_mean(spatial_mean(y), mask)
+
+    def _gate(self, mean):
+        gate = ops.sigmoid(self.excite(leaky_relu(self.squeeze(mean))))
         return ops.reshape(gate, (-1, 1, 1, 1, self.filters))
 
     def compute_output_shape(self, x_shape):

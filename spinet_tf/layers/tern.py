@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from spinet_tf.layers.equivariant_unit import EquivariantUnit
-from spinet_tf.layers.frames import FrameLayer, leaky_relu, mask_frames
+from spinet_tf.layers.frames import FrameLayer, known_or, leaky_relu, mask_frames, spatial_mean
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")
@@ -60,9 +60,25 @@ class TERN(FrameLayer):
 
     def propose_kernels(self, x, mask=None, training=False):
         """One filter per frame, row by row: (batch, time, kernel_size ** 2)."""
-        y = leaky_relu(self.unit(x, mask=mask, training=training))
-        means = ops.mean(ops.cast(y, "float32"), axis=(2, 3))
-        return self.proposal(means)
+        return self.proposal(spatial_mean(self._features(x, mask, training)))
+
+    def call_with_means(self, x, mask, means):
+        """At inference, as `call`, but with the means behind the filters from elsewhere.
+
+        Args:
+            x: (batch, time, height, width, filters).
+            mask: (batch, time) bool, true for real frames.
+            means: (batch, time, filters) float32; where they are NaN, those of `x` itself are taken.
+
+        Returns:
+            A tensor like `x`; and the means of `x` itself, (batch, time, filters) float32.
+        """
+        x = mask_frames(x, mask)
+        own = spatial_mean(self._features(x, mask, training=False))
+        return apply_kernels(x, self.proposal(known_or(means, own))), own
+
+    def _features(self, x, mask, training):
+        return leaky_relu(self.unit(x, mask=mask, training=training))
 
     def compute_output_shape(self, x_shape):
         return x_shape

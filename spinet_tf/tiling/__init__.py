@@ -5,17 +5,24 @@ Pure NumPy, with relative imports only: the client of the model server carries t
 
 from .errors import SpinetError
 from .frames import FrameChoice, Method, choose_frames
+from .means import SAMPLE, Means, MeansOf, MeanSums, SceneMeans, require_means, spread_out
 from .mosaic import Mosaic
-from .requests import TileRequest, cut_frames, cut_request, frames_to_read, tile_frames
+from .requests import Series, TileRequest, cut_frames, cut_request, frames_to_read, tile_frames
 from .tiles import TILE, WINDOW, Axis, Tile, Tiling
 
 __all__ = [
+    "SAMPLE",
     "TILE",
     "WINDOW",
     "Axis",
     "FrameChoice",
+    "MeanSums",
+    "Means",
+    "MeansOf",
     "Method",
     "Mosaic",
+    "SceneMeans",
+    "Series",
     "SpinetError",
     "Tile",
     "TileRequest",
@@ -24,5 +31,7 @@ __all__ = [
     "cut_frames",
     "cut_request",
     "frames_to_read",
+    "require_means",
+    "spread_out",
     "tile_frames",
 ]

@@ -11,6 +11,12 @@ from .errors import SpinetError
 
 # Large enough that means over a tile differ little from those over the scene: measured by tests.benchmarks.seams.
 TILE = 128
+# Fine pixels from one answer of the fusion block's coarsest branch to the next: tiles that begin at multiples of it see
+# the same coarse pixels as their neighbours.
+STRIDE = 8
+# Side of the surroundings by which the frames of a tile are chosen: the scenes of Valsesia & Magli, IGARSS 2022, in
+# which all tiles then have the same frames.
+SURROUNDINGS = 500
 # Side of the windows of the seam-free mode: the patches of Valsesia & Magli, IGARSS 2022.
 WINDOW = 32
 
@@ -35,20 +41,23 @@ class Axis:
     starts: tuple[int, ...]
 
     @classmethod
-    def spread(cls, length: int, tile: int, overlap: int) -> "Axis":
+    def spread(cls, length: int, tile: int, overlap: int, step: int = 1) -> "Axis":
         """As few tiles as cover the axis, none larger than `tile`, spread evenly and sharing `overlap` pixels or more.
 
-        They reach beyond both ends by half the overlap, and are made as small as their number allows. A scene no longer
-        than a tile is one tile, without anything beyond its ends.
+        They reach beyond both ends by half the overlap, and are made as small as their number allows. They begin at
+        multiples of `step`, and have multiples of it for sizes, where there is room for that. A scene no longer than a
+        tile is one tile, without anything beyond its ends.
         """
         if length <= tile:
             return cls(length, length, overlap, (0,))
-        margin = overlap // 2
-        extended = length + 2 * margin
+        if tile // step * step <= _multiple(overlap, step):
+            step = 1
+        tile, overlap, margin = tile // step * step, _multiple(overlap, step), _multiple(overlap // 2, step)
+        extended = _multiple(length + 2 * margin, step)
         count = math.ceil((extended - overlap) / (tile - overlap))
-        size = math.ceil((extended - overlap) / count) + overlap
-        starts = tuple(number * (extended - size) // (count - 1) - margin for number in range(count))
-        return cls(length, size, overlap, starts)
+        size = _multiple(math.ceil((extended - overlap) / count), step) + overlap
+        starts = (number * (extended - size) // (count - 1) // step * step - margin for number in range(count))
+        return cls(length, size, overlap, tuple(starts))
 
     @classmethod
     def anchored(cls, length: int, window: int, origin: int) -> "Axis":
@@ -60,6 +69,13 @@ class Axis:
     def inside(self, number: int) -> slice:
         """The pixels of the scene that a tile covers."""
         return slice(max(self.starts[number], 0), min(self.starts[number] + self.size, self.length))
+
+    def around(self, number: int, size: int) -> slice:
+        """`size` pixels of the scene around a tile, fewer in a shorter scene, or those inside if they are more."""
+        own = self.inside(number)
+        more = max(min(size, self.length) - (own.stop - own.start), 0)
+        start = min(max(own.start - more // 2, 0), self.length - (own.stop - own.start) - more)
+        return slice(start, start + own.stop - own.start + more)
 
     def reflected(self, number: int) -> np.ndarray:
         """Which pixel of the scene each of a tile's pixels shows, int64 (size,)."""
@@ -91,6 +107,11 @@ class Axis:
         return np.sin(np.pi / 2 * part) ** 2
 
 
+def _multiple(number: int, step: int) -> int:
+    """The least multiple of `step` that is no less than `number`."""
+    return -(-number // step) * step
+
+
 @dataclass(frozen=True)
 class Tile:
     """One tile of a `Tiling`: what the network sees at once.
@@ -112,16 +133,19 @@ class Tiling:
         rows: along y.
         columns: along x.
         scale: how many times finer the network's answer is than its input.
+        surroundings: the side of the square around a tile, in pixels of the scene, by which its frames are chosen; the
+            tile itself where that is larger.
 
     Example:
         tiling = Tiling.spread(500, 500, scale=4)
         for tile in tiling.tiles:
-            request = cut_request(images, valid, tiling, tile, FrameChoice())
+            request = cut_request(Series.whole(images, valid), tiling, tile, FrameChoice())
     """
 
     rows: Axis
     columns: Axis
     scale: int
+    surroundings: int = 0
 
     @classmethod
     def spread(cls, height: int, width: int, scale: int, tile: int = TILE, overlap: int | None = None) -> "Tiling":
@@ -145,7 +169,9 @@ class Tiling:
                 f"Expected a tile size above the overlap, and an overlap of 0 or more. Received: tile {tile}, "
                 f"overlap {overlap}."
             )
-        return cls(Axis.spread(height, tile, overlap), Axis.spread(width, tile, overlap), scale)
+        step = STRIDE // math.gcd(STRIDE, scale)
+        rows, columns = (Axis.spread(length, tile, overlap, step) for length in (height, width))
+        return cls(rows, columns, scale, SURROUNDINGS)
 
     @classmethod
     def anchored(
@@ -168,6 +194,11 @@ class Tiling:
         row, column = origin
         return cls(Axis.anchored(height, window, row), Axis.anchored(width, window, column), scale)
 
+    def without_overlap(self) -> "Tiling":
+        """Tiles of about the same size that hardly share a pixel."""
+        size = max(self.rows.size, self.columns.size)
+        return Tiling.spread(self.rows.length, self.columns.length, self.scale, size, 0)
+
     @functools.cached_property
     def tiles(self) -> list[Tile]:
         """All tiles, row by row."""
@@ -177,6 +208,10 @@ class Tiling:
     def inside(self, tile: Tile) -> tuple[slice, slice]:
         """The rows and columns of the scene that a tile covers."""
         return self.rows.inside(tile.row), self.columns.inside(tile.column)
+
+    def around(self, tile: Tile) -> tuple[slice, slice]:
+        """The rows and columns of the scene by which the frames of a tile are chosen."""
+        return self.rows.around(tile.row, self.surroundings), self.columns.around(tile.column, self.surroundings)
 
     def answer_shape(self, batch: int = 1) -> tuple[int, int, int, int]:
         """The shape of the network's answer to a batch of tiles."""

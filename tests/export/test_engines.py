@@ -8,7 +8,8 @@ import pytest
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import open_engine
-from spinet_tf.inference.engine import as_engine
+from spinet_tf.inference.engine import as_engine, takes_means
+from spinet_tf.tiling import Means
 from tests.export.conftest import BANDS
 from tests.helpers import assert_close
 
@@ -32,6 +33,13 @@ def test_every_form_answers_as_the_model(form, model, run, version, onnx_file, a
     # The padded series alone.
     alone = engine.predict(asked["images"][1:, :1], np.array([1], np.int32))
     assert_close(alone, answer[1:])
+
+    # With means from elsewhere, here from the other series.
+    means = engine.find_means(**asked)
+    assert takes_means(engine)
+    swapped = Means(means.blocks[::-1], np.repeat(means.frames[:, :1], 4, axis=1))
+    answer = engine.predict_with_means(**asked, means=swapped)
+    assert_close(answer, as_engine(model).predict_with_means(**asked, means=swapped))
 
 
 def test_the_latest_of_several_versions_is_taken(version, tmp_path):

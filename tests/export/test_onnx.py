@@ -44,7 +44,11 @@ def test_the_contract_is_that_of_the_saved_model(onnx_file):
         "images": ("tensor(uint16)", ["batch", "time", "height", "width", 3]),
         "num_frames": ("tensor(int32)", ["batch"]),
         "probabilities": ("tensor(float)", ["batch", "fine_height", "fine_width", 1]),
+        "own_block_means": ("tensor(float)", ["batch", 1, 8]),
+        "own_frame_means": ("tensor(float)", ["batch", "time", 8]),
     }
+    left_out = {value.name: value.shape for value in session.get_overridable_initializers()}
+    assert left_out == {"block_means": ["batch", 1, 8], "frame_means": ["batch", "time", 8]}
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["bands"]) == list(BANDS)
     assert (metadata["scale"], metadata["quantification"]) == ("4", "10000")

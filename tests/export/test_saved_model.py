@@ -14,7 +14,9 @@ from export.saved_model import export_saved_model, main
 from serving.session import SavedModelSession
 from spinet_tf import RAMS, PIUnet, SPInet
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import KerasEngine
 from spinet_tf.inference.onnx_engine import OnnxEngine
+from spinet_tf.tiling import Means
 from tests.export.conftest import BANDS, warmup_requests
 from tests.helpers import randomize
 
@@ -46,6 +48,9 @@ def test_signatures_are_the_serving_contract(session):
 
     inputs = {"images": ("uint16", [-1, -1, -1, -1, 3]), "num_frames": ("int32", [-1])}
     assert described("serving_default") == {**inputs, "probabilities": ("float32", [-1, -1, -1, 1])}
+    means = {"block_means": ("float32", [-1, 1, 8]), "frame_means": ("float32", [-1, -1, 8])}
+    assert described("means") == {**inputs, **means}
+    assert described("with_means") == {**inputs, **means, "probabilities": ("float32", [-1, -1, -1, 1])}
     assert described("uint8") == {**inputs, "probabilities": ("uint8", [-1, -1, -1, 1])}
 
 
@@ -57,6 +62,31 @@ def test_answers_equal_the_keras_model_on_reflectance(session, model):
     assert answer.shape == (3, 36, 16, 1)
     assert expected.std() > 0.1
     np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-5)
+
+
+def test_a_tile_can_have_the_means_of_others(session, model):
+    sent = request(batch=2, time=3, height=7, width=5, num_frames=[3, 2])
+    keras_engine = KerasEngine(model)
+    means = session.run(sent, "means")
+    expected = keras_engine.find_means(**sent)
+    np.testing.assert_allclose(means["block_means"], expected.blocks, atol=1e-5)
+    np.testing.assert_allclose(means["frame_means"], expected.frames, atol=1e-5)
+    given = {name: values[::-1].copy() for name, values in means.items()}
+    given["frame_means"][:, 1] = np.nan
+    answer = session.run({**sent, **given}, "with_means")["probabilities"]
+    expected = keras_engine.predict_with_means(**sent, means=Means(given["block_means"], given["frame_means"]))
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-5)
+    assert np.abs(answer - session.run(sent)["probabilities"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("block_means", (1, 1, 8)), ("block_means", (2, 2, 8)), ("frame_means", (2, 5, 8)), ("frame_means", (2, 4, 7))],
+)
+def test_means_of_another_shape_are_refused(session, name, shape):
+    means = {"block_means": np.zeros((2, 1, 8), np.float32), "frame_means": np.zeros((2, 4, 8), np.float32)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"Expected {name} of shape|{name}"):
+        session.run({**request(), **means, name: np.zeros(shape, np.float32)}, "with_means")
 
 
 def test_a_single_pixel_of_a_single_frame_is_answered(session, model):
@@ -229,7 +259,7 @@ def test_command_writes_and_reports(run, tmp_path, capsys, monkeypatch):
     assert f"Wrote {tmp_path / 'out' / '7'}" in printed
     assert "learning_rate: 0.003" in (tmp_path / "out" / "7" / "README.md").read_text()
     warmup = tmp_path / "out" / "7" / "assets.extra" / "tf_serving_warmup_requests"
-    assert sum(1 for _ in tf.data.TFRecordDataset(str(warmup))) == 4
+    assert sum(1 for _ in tf.data.TFRecordDataset(str(warmup))) == 6
 
 
 @pytest.mark.parametrize("version", ["0", "-1", str(2**63)])

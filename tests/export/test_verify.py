@@ -16,6 +16,7 @@ from export.comparison import (
     difference,
     limit,
     random_requests,
+    with_other_means,
 )
 from export.graph import Exportable
 from export.verify import Finding, Way, _examine, main
@@ -90,9 +91,12 @@ def test_what_fails(model, change, rounding, failed):
     expected = exportable.predict(request.images, request.num_frames)
     assert expected.max() == pytest.approx(1, abs=0.05)
     way = Way(
-        "other", lambda images, num_frames: exportable.predict(images, num_frames) + change * expected.max(), rounding
+        "other",
+        lambda images, num_frames: exportable.predict(images, num_frames) + change * expected.max(),
+        exportable.predict,
+        rounding,
     )
-    finding = _examine(exportable, request, [way])
+    finding = _examine(request, [way])
     assert finding.failed == ({"other"} if failed else set())
     assert finding.greatest == expected.max()
 
@@ -118,8 +122,9 @@ def test_command_proves_every_way_and_prints_the_table(run, version, onnx_file, 
     monkeypatch.setenv("COLUMNS", "80")
     assert main([str(run.model), str(version), "--onnx", str(onnx_file)]) == 0
     printed = capsys.readouterr().out
-    for way in ("SavedModel", "gRPC", "uint8", "ONNX Runtime", "each alone"):
-        (row,) = (line for line in printed.splitlines() if way in line and "Allowed" not in line)
+    ways = ["TF1", "gRPC", "uint8", "ONNX", "each alone"]
+    for way in [*ways, "TF1 means", "gRPC means", "ONNX means"]:
+        (row,) = (line for line in printed.splitlines() if re.match(rf"\W*{way} *\d", line))
         assert len(re.findall(r"\d\.\de[-+]\d\d", row)) == 5
     assert len(re.findall(r"\d+x\d+x\d+x\d+", printed)) == 5
     assert "FAIL" not in printed
@@ -133,9 +138,14 @@ def test_the_files_of_another_model_fail(model, version):
     kernel.assign(kernel * 1.001)
     request = random_requests(np.random.default_rng(0), 3, EXPORT_SIZES)[1]
     with SavedModelEngine(version) as engine:
-        ways = [Way("SavedModel", engine.predict), Way("uint8", engine.predict_uint8, rounding=0.5 / 254)]
-        assert _examine(Exportable(model), request, ways).failed == set()
-        assert _examine(Exportable(other), request, ways).failed >= {"SavedModel"}
+        for wrong, keras_model in ((False, Exportable(model)), (True, Exportable(other))):
+            ways = [
+                Way("SavedModel", engine.predict, keras_model.predict),
+                Way("uint8", engine.predict_uint8, keras_model.predict, rounding=0.5 / 254),
+                Way("means", with_other_means(engine), with_other_means(keras_model)),
+            ]
+            failed = _examine(request, ways).failed
+            assert failed >= {"SavedModel", "means"} if wrong else not failed
 
 
 def test_command_fails_where_answers_differ(capsys, monkeypatch):

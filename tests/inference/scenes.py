@@ -6,6 +6,7 @@ import xarray as xr
 from affine import Affine
 
 from spinet_tf import BANDS
+from spinet_tf.tiling import Means
 
 TRANSFORM = Affine(10, 0, 500000.5, 0, -10, 5100000.25)
 CRS = "EPSG:32633"
@@ -61,6 +62,33 @@ class TileMeanEngine(MeanEngine):
 
     def answer(self, means):
         return means * means.mean(axis=(1, 2), keepdims=True)
+
+
+class SharingEngine(MeanEngine):
+    """Looks at the whole of its input as SPInet does: frames are divided by their means, and the mean of all counts."""
+
+    takes_means = True
+
+    def predict(self, images, num_frames):
+        return self.predict_with_means(images, num_frames, self.find_means(images, num_frames))
+
+    def find_means(self, images, num_frames):
+        frames = images.mean(axis=(2, 3, 4))[..., None]
+        blocks = [sample[:count].mean(axis=0)[None] for sample, count in zip(frames, num_frames, strict=True)]
+        return Means(np.array(blocks, np.float32), frames.astype(np.float32))
+
+    def predict_with_means(self, images, num_frames, means):
+        self.asked.append((images, num_frames))
+        own = self.find_means(images, num_frames)
+        frames, blocks = (
+            np.where(np.isnan(given), mine, given) for given, mine in zip(means[::-1], own[::-1], strict=True)
+        )
+        answers = [
+            (image[:count].mean(axis=3) / frame[:count, :, None]).mean(axis=0) * (block[0, 0] / 10000) ** 2
+            for image, count, frame, block in zip(images, num_frames, frames, blocks, strict=True)
+        ]
+        answers = np.array(answers, np.float32)
+        return answers.repeat(self.scale, axis=1).repeat(self.scale, axis=2)[..., None]
 
 
 def real_means(images, num_frames):

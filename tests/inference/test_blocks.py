@@ -13,7 +13,7 @@ from spinet_tf.inference import predict_scene, predicting
 from spinet_tf.inference.assembly import assemble, entropy
 from spinet_tf.inference.groups import fitting_side, group_tiles
 from spinet_tf.inference.parts import Part, PartMemory
-from spinet_tf.tiling import Tiling
+from spinet_tf.tiling import Tiling, tiles
 from tests.inference.scenes import MeanEngine, TileMeanEngine, make_scene
 
 
@@ -42,6 +42,7 @@ def test_a_map_does_not_depend_on_its_blocks(side, options):
     scene, maps = patchy_scene(), []
     for pixels in (1, 32, 512):
         side(pixels)
+        options = {"max_cloud": 0.5, **options}
         maps.append(predict_scene(TileMeanEngine(), scene, uncertainty=True, valid_frames=True, **options))
     blocks = [result.attrs.pop("blocks") for result in maps]
     assert blocks[0] == maps[0].attrs["tiles"]
@@ -95,8 +96,9 @@ class Read:
         return self.values[key]
 
 
-def test_a_block_reads_its_window_of_the_frames_that_its_tiles_want_and_nothing_else(side):
-    side(26)
+def test_a_block_reads_its_window_of_the_frames_that_its_tiles_want_and_nothing_else(side, monkeypatch):
+    side(30)
+    monkeypatch.setattr(tiles, "SURROUNDINGS", 14)
     scene = make_scene(60, 60, time=5)
     scene["valid"][3] = True
     scene["valid"][3, :, :30] = False  # wanted in the right half alone
@@ -207,7 +209,7 @@ def test_one_error_names_the_first_window_and_how_many_cannot_be_read(side):
     with pytest.raises(SpinetError) as raised:
         predict_scene(MeanEngine(), scene, tile=16, overlap=2)
     assert re.fullmatch(
-        r"Cannot read hand-made, rows 23 to 36, columns 0 to 12: the file is truncated. 10 of 25 blocks could not be "
+        r"Cannot read hand-made, rows 22 to 37, columns 0 to 13: the file is truncated. 10 of 25 blocks could not be "
         r"read\.",
         str(raised.value),
     )

@@ -10,6 +10,7 @@ from spinet_tf.data import open_scene
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import predict_scene
 from spinet_tf.inference.engine import KerasEngine
+from spinet_tf.tiling import tiles
 from tests.inference.scenes import CLOUDY, CRS, MeanEngine, make_scene
 
 
@@ -157,7 +158,8 @@ def test_the_order_of_axes_does_not_matter():
     )
 
 
-def test_layers_and_facts():
+def test_layers_and_facts(monkeypatch):
+    monkeypatch.setattr(tiles, "SURROUNDINGS", 0)
     scene = make_scene(30, 30)
     scene["valid"][0, :, :10] = False
     result = predict_scene(MeanEngine(), scene, tile=16, overlap=0, uncertainty=True, valid_frames=True, threshold=0.45)
@@ -166,7 +168,7 @@ def test_layers_and_facts():
     np.testing.assert_array_equal(result["class"], p > 0.45)
     assert 0.1 < result["class"].values.mean() < 0.9
     # The left tiles have frame 0 not, which is cloudy in two thirds of them.
-    expected = np.where(np.arange(30) < 15, 2, 3)
+    expected = np.where(np.arange(30) < 14, 2, 3)
     np.testing.assert_array_equal(result["valid_frames"], np.tile(expected, (30, 1)))
     np.testing.assert_array_equal(result["y_scene"], scene["y"])
     assert result.attrs == {
@@ -176,7 +178,8 @@ def test_layers_and_facts():
         "dates": ["2019-03-01", "2019-03-21", "2019-03-31"],
         "frames_per_tile": [2, 3],
         "tiles": 4,
-        "tile": [15, 15],
+        "tile": [16, 16],
+        "means": "tile",
         "blocks": 1,
         "resumed": 0,
     }

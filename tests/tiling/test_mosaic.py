@@ -1,14 +1,16 @@
 """Tiles cut out of a scene, answered and put together again, give the map of the scene."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from spinet_tf.tiling import FrameChoice, Mosaic, SpinetError, Tiling, cut_request, frames_to_read
+from spinet_tf.tiling import FrameChoice, Mosaic, Series, SpinetError, Tiling, cut_request, frames_to_read, tile_frames
 
 SCALE = 3
 
 
-def series(height, width, time=4, bands=2, seed=0):
+def make_series(height, width, time=4, bands=2, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(1, 9999, (time, height, width, bands), "uint16"), np.ones((time, height, width), bool)
 
@@ -22,7 +24,7 @@ def answer(request):
 def stitch(images, valid, tiling, choice=FrameChoice(), order=1):  # noqa: B008  (frozen)
     mosaic = Mosaic(tiling)
     for tile in tiling.tiles[::order]:
-        request = cut_request(images, valid, tiling, tile, choice)
+        request = cut_request(Series.whole(images, valid), tiling, tile, choice)
         if request is not None:
             mosaic.add(tile, answer(request), request.counts)
     return mosaic
@@ -41,7 +43,7 @@ def stitch(images, valid, tiling, choice=FrameChoice(), order=1):  # noqa: B008 
     ],
 )
 def test_what_depends_on_single_pixels_comes_back_unchanged(size, tiling):
-    images, valid = series(*size)
+    images, valid = make_series(*size)
     mosaic = stitch(images, valid, tiling)
     expected = (images.mean(axis=(0, 3)) / 10000).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
     assert mosaic.probability().dtype == np.float32
@@ -50,36 +52,61 @@ def test_what_depends_on_single_pixels_comes_back_unchanged(size, tiling):
 
 
 def test_the_order_of_tiles_changes_no_bit():
-    images, valid = series(37, 53)
+    images, valid = make_series(37, 53)
     tiling = Tiling.spread(37, 53, SCALE, 16, 7)
     np.testing.assert_array_equal(stitch(images, valid, tiling).total, stitch(images, valid, tiling, order=-1).total)
 
 
 def test_each_tile_has_its_own_frames():
-    images, valid = series(8, 32, time=3)
+    images, valid = make_series(8, 32, time=3)
     images[1] = 0
     valid[0, :, :16] = False  # the left half sees frame 2 alone
     valid[1] = False
     valid[2, :, 16:] = False
-    tiling = Tiling.spread(8, 32, SCALE, 16, 0)
-    left, right = (cut_request(images, valid, tiling, tile, FrameChoice()) for tile in tiling.tiles)
+    tiling = replace(Tiling.spread(8, 32, SCALE, 16, 0), surroundings=0)
+    left, right = (cut_request(Series.whole(images, valid), tiling, tile, FrameChoice()) for tile in tiling.tiles)
     np.testing.assert_array_equal(left.frames, [2])
     np.testing.assert_array_equal(right.frames, [0])
     np.testing.assert_array_equal(left.images, images[2:, :, :16])
     np.testing.assert_array_equal(right.images, images[:1, :, 16:])
 
 
+def test_frames_are_chosen_by_what_surrounds_a_tile():
+    images, valid = make_series(16, 64, time=4)
+    valid[0, :, :10] = False  # a cloud over most of the first tile, a sixth of the scene
+    valid[1, :, :40] = False  # clear in the last tile, cloudy in the scene
+    valid[:, :, 60:] = False  # what is never seen counts for nobody
+    images[3, :, 48:] = 0  # no data in the last tile
+    valid[3, :, 48:] = False
+    tiling = Tiling.spread(16, 64, SCALE, 16, 0)
+    series = Series.whole(images, valid)
+    frames = [tile_frames(series, tiling, tile, FrameChoice()).tolist() for tile in tiling.tiles]
+    assert frames == [[0, 2, 3], [0, 2, 3], [0, 2, 3], [0, 2]]
+    by_itself = replace(tiling, surroundings=0)
+    frames = [tile_frames(series, by_itself, tile, FrameChoice()).tolist() for tile in tiling.tiles]
+    assert frames == [[2, 3], [0, 2, 3], [0, 2, 3], [0, 1, 2]]
+    # Where its surroundings have nothing for a tile, it chooses for itself.
+    assert frames_to_read(valid, tiling, tiling.tiles[:1], FrameChoice()).tolist() == [0, 2, 3]
+    images[[0, 2, 3], :, :16] = 0
+    valid[[0, 2, 3], :, :16] = False
+    valid[1, :, :8] = True
+    assert tile_frames(series, tiling, tiling.tiles[0], FrameChoice()).tolist() == [1]
+    assert frames_to_read(valid, tiling, tiling.tiles[:1], FrameChoice()).tolist() == [0, 1, 2, 3]
+
+
 def test_counts_tell_clear_frames_and_missing_data():
-    images, valid = series(6, 6, time=4)
+    images, valid = make_series(6, 6, time=4)
     valid[1] = False  # not chosen
     valid[2, 0, 0] = False
     images[[0, 2, 3], :, 1, 1] = 0
     images[:3, 0, 5] = 0  # frame 3 is left
-    counts = cut_request(images, valid, tiling := Tiling.spread(6, 6, SCALE), tiling.tiles[0], FrameChoice()).counts
+    counts = cut_request(
+        Series.whole(images, valid), tiling := Tiling.spread(6, 6, SCALE), tiling.tiles[0], FrameChoice()
+    ).counts
     assert counts.dtype == np.int16
     assert (counts[0, 0], counts[1, 1], counts[0, 5], counts[3, 3]) == (2, 3, 3, 3)
     images[[0, 2, 3], 4, 4] = 0  # frame 1 holds data there, but was not chosen
-    counts = cut_request(images, valid, tiling, tiling.tiles[0], FrameChoice()).counts
+    counts = cut_request(Series.whole(images, valid), tiling, tiling.tiles[0], FrameChoice()).counts
     assert np.argwhere(counts < 0).tolist() == [[4, 4]]
     mosaic = stitch(images, valid, tiling)
     assert np.isnan(mosaic.probability()).sum() == SCALE**2
@@ -87,28 +114,31 @@ def test_counts_tell_clear_frames_and_missing_data():
 
 
 def test_a_tile_without_clear_ground_has_the_frames_that_hold_data():
-    images, valid = series(6, 6, time=4)
+    images, valid = make_series(6, 6, time=4)
     valid[:] = False
     images[2] = 0
     images[1, :, :4] = 0
     tiling = Tiling.spread(6, 6, SCALE)
-    request = cut_request(images, valid, tiling, tiling.tiles[0], FrameChoice())
+    request = cut_request(Series.whole(images, valid), tiling, tiling.tiles[0], FrameChoice())
     np.testing.assert_array_equal(request.frames, [0, 3])
     assert not request.counts.any()
-    request = cut_request(images, valid, tiling, tiling.tiles[0], FrameChoice("clearest", 3))
+    request = cut_request(Series.whole(images, valid), tiling, tiling.tiles[0], FrameChoice("clearest", 3))
     np.testing.assert_array_equal(request.frames, [0, 1, 3])
-    assert cut_request(images * 0, valid, tiling, tiling.tiles[0], FrameChoice()) is None
+    assert cut_request(Series.whole(images * 0, valid), tiling, tiling.tiles[0], FrameChoice()) is None
 
 
 def test_a_window_of_the_scene_gives_the_same_tile():
-    images, valid = series(40, 40)
+    images, valid = make_series(40, 40)
     valid[0, 20:] = False
-    tiling = Tiling.spread(40, 40, SCALE, 16, 6)
+    tiling = replace(Tiling.spread(40, 40, SCALE, 16, 6), surroundings=0)
     for tile in (tiling.tiles[0], tiling.tiles[5], tiling.tiles[-1]):
-        whole = cut_request(images, valid, tiling, tile, FrameChoice())
+        whole = cut_request(Series.whole(images, valid), tiling, tile, FrameChoice())
         y, x = tiling.rows.reflected(tile.row), tiling.columns.reflected(tile.column)
         window = np.s_[:, y.min() : y.max() + 1, x.min() : x.max() + 1]
-        part = cut_request(images[window], valid[window], tiling, tile, FrameChoice(), (y.min(), x.min()))
+        corner = (y.min(), x.min())
+        part = cut_request(
+            Series(images[window], valid[window], np.arange(4), corner, corner), tiling, tile, FrameChoice()
+        )
         np.testing.assert_array_equal(part.images, whole.images)
         np.testing.assert_array_equal(part.counts, whole.counts)
 
@@ -131,17 +161,18 @@ def test_what_is_no_probability_is_refused(value):
 
 @pytest.mark.parametrize("choice", [FrameChoice(), FrameChoice("clearest", 2), FrameChoice(max_cloud=0.9)])
 def test_frames_that_no_tile_wants_need_not_be_read(choice):
-    images, valid = series(16, 48, time=9)
+    images, valid = make_series(16, 48, time=9)
     valid &= np.random.default_rng(1).random((9, 2, 3)).repeat(8, axis=1).repeat(16, axis=2) < 0.4
     valid[:, 5, 5] = True
     valid[3] = False
-    tiling = Tiling.spread(16, 48, SCALE, 16, 0)
+    tiling = replace(Tiling.spread(16, 48, SCALE, 16, 0), surroundings=0)
     frames = frames_to_read(valid, tiling, tiling.tiles[:1], choice)
     assert 0 < len(frames) < 8
     whole, part = (
-        cut_request(images[chosen], valid[chosen], tiling, tiling.tiles[0], choice) for chosen in (range(9), frames)
+        cut_request(Series(images[chosen], valid, np.array(chosen), (0, 0), (0, 0)), tiling, tiling.tiles[0], choice)
+        for chosen in (range(9), frames)
     )
-    np.testing.assert_array_equal(frames[part.frames], whole.frames)
+    np.testing.assert_array_equal(part.frames, whole.frames)
     np.testing.assert_array_equal(part.images, whole.images)
     valid[:, :, :16] = False  # which of them hold data only reading tells
     np.testing.assert_array_equal(frames_to_read(valid, tiling, tiling.tiles, choice), np.arange(9))

@@ -32,6 +32,55 @@ def test_border_tiles_waste_little():
     assert (axis.starts, axis.size) == ((-4, 36), 48)
 
 
+@pytest.mark.parametrize("step", [2, 8])
+@pytest.mark.parametrize(("tile", "overlap"), [(24, 0), (24, 3), (29, 6), (30, 13), (128, 32)])
+@pytest.mark.parametrize("length", [31, 57, 100, 240, 501])
+def test_tiles_begin_at_multiples_of_a_step(length, tile, overlap, step):
+    axis = Axis.spread(length, tile, overlap, step)
+    if length <= tile:
+        assert axis.starts == (0,)
+        return
+    assert {start % step for start in axis.starts} == {0}
+    assert axis.size % step == 0
+    assert axis.size <= tile
+    assert axis.starts[0] <= -(overlap // 2)
+    assert axis.starts[-1] + axis.size >= length + overlap // 2
+    assert np.all(axis.size - np.diff(axis.starts) >= overlap)
+    # Little more than without.
+    loose = Axis.spread(length, tile // step * step, -(-overlap // step) * step)
+    assert len(axis.starts) <= len(loose.starts) + 1
+
+
+def test_a_tile_too_small_for_a_step_begins_anywhere():
+    assert Axis.spread(40, 10, 5, step=8) == Axis.spread(40, 10, 5)
+
+
+@pytest.mark.parametrize(("scale", "step"), [(1, 8), (2, 4), (3, 8), (4, 2), (8, 1)])
+def test_tiles_see_the_coarse_pixels_of_the_network_as_their_neighbours_do(scale, step):
+    tiling = Tiling.spread(500, 470, scale, 64, 16)
+    for axis in (tiling.rows, tiling.columns):
+        assert {start % step for start in axis.starts} == {0}
+        assert {scale * start % 8 for start in axis.starts} == {0}
+
+
+def test_surroundings_lie_around_a_tile_within_the_scene():
+    axis = Axis.spread(100, 20, 0)
+    assert axis.starts == (0, 20, 40, 60, 80)
+    assert [axis.around(number, 50) for number in range(5)] == [
+        slice(0, 50),
+        slice(5, 55),
+        slice(25, 75),
+        slice(45, 95),
+        slice(50, 100),
+    ]
+    assert all(axis.around(number, 500) == slice(0, 100) for number in range(5))
+    assert [axis.around(number, 0) for number in range(5)] == [axis.inside(number) for number in range(5)]
+    tiling = Tiling.spread(700, 100, 4, 64)
+    assert tiling.around(tiling.tiles[0]) == (slice(0, 500), slice(0, 100))
+    window = Tiling.anchored(700, 100, 4)
+    assert window.around(window.tiles[30]) == window.inside(window.tiles[30])
+
+
 @pytest.mark.parametrize("length", [1, 5, 16, 33, 50])
 @pytest.mark.parametrize("origin", [0, 1, 7, 8, 15, 510_003, -4])
 def test_anchored_windows_stay_where_they_are(length, origin):

@@ -13,7 +13,7 @@ from spinet_client.base import CLOSED, BaseClient
 from spinet_client.calls import Call, Description, Prediction, Signature, VersionStatus
 from spinet_client.errors import ServingError
 from spinet_client.scene import MapOptions, Progress, SceneMap
-from spinet_client.tiling import Tile, TileRequest
+from spinet_client.tiling import Means, Tile, TileRequest
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +34,15 @@ class AsyncClient(BaseClient):
         self, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
     ) -> np.ndarray:
         """See `Client.predict`."""
-        return (await self._predict(images, num_frames, signature)).probabilities
+        return (await self._ask(calls.predict(self.model, images, num_frames, signature))).probabilities
+
+    async def find_means(self, images: np.ndarray, num_frames: np.ndarray | None = None) -> Means:
+        """See `Client.find_means`."""
+        return await self._ask(calls.find_means(self.model, images, num_frames))
+
+    async def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray | None, means: Means) -> np.ndarray:
+        """See `Client.predict_with_means`."""
+        return (await self._ask(calls.predict_with_means(self.model, images, num_frames, means))).probabilities
 
     async def describe(self) -> Description:
         """See `Client.describe`."""
@@ -77,7 +85,9 @@ class AsyncClient(BaseClient):
 
         async def ask(tile: Tile) -> tuple[Tile, TileRequest | None, Prediction | None]:
             request = await asyncio.to_thread(scene.cut, tile)
-            return tile, request, None if request is None else await client._predict(request.images[None])
+            if request is None:
+                return tile, None, None
+            return tile, request, await client._ask(scene.call(self.model, request))
 
         under_way: set[asyncio.Task] = set()
 
@@ -87,6 +97,9 @@ class AsyncClient(BaseClient):
             return task
 
         async with self._for_scene() as client:
+            if scene.shares_means and "with_means" in await client.metadata():
+                for request, sums in scene.sample():
+                    sums.add(await client.find_means(request.images[None]), request.frames)
             try:
                 for task in scene.ahead(start):
                     scene.add(*await task)
@@ -96,9 +109,6 @@ class AsyncClient(BaseClient):
                     task.cancel()
                 await asyncio.gather(*under_way, return_exceptions=True)
         return scene.finish()
-
-    async def _predict(self, images, num_frames=None, signature="serving_default") -> Prediction:
-        return await self._ask(calls.predict(self.model, images, num_frames, signature))
 
     async def _ask(self, call: Call[Answer]) -> Answer:
         attempts = self._attempts()

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from spinet_client.errors import ServingError
 from spinet_client.messages import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, Method, message_class
 from spinet_client.tensors import dtype_name, fill_tensor, read_tensor
+from spinet_client.tiling import Means
 
 Answer = TypeVar("Answer")
 
@@ -150,6 +151,28 @@ def predict(
     model: Model, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
 ) -> Call[Prediction]:
     """Ask for probabilities; the arguments are those of `Client.predict`."""
+    return Call(PREDICT, _request(model, signature, _inputs(images, num_frames)), _read_prediction)
+
+
+def predict_with_means(
+    model: Model, images: np.ndarray, num_frames: np.ndarray | None, means: Means
+) -> Call[Prediction]:
+    """Ask for probabilities with the means of a scene; the arguments are those of `Client.predict_with_means`."""
+    inputs = _inputs(images, num_frames)
+    given = {"block_means": means.blocks, "frame_means": means.frames}
+    return Call(PREDICT, _request(model, "with_means", {**inputs, **given}), _read_prediction)
+
+
+def find_means(model: Model, images: np.ndarray, num_frames: np.ndarray | None = None) -> Call[Means]:
+    """Ask for the means of tiles; the arguments are those of `Client.find_means`."""
+
+    def read(response: Message) -> Means:
+        return Means(_output(response, "block_means"), _output(response, "frame_means"))
+
+    return Call(PREDICT, _request(model, "means", _inputs(images, num_frames)), read)
+
+
+def _inputs(images: np.ndarray, num_frames: np.ndarray | None) -> dict[str, np.ndarray]:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint16 or images.ndim != 5:
         raise ServingError(
             "Expected images as uint16 digital numbers of shape (batch, time, height, width, bands). "
@@ -162,12 +185,11 @@ def predict(
         raise ServingError(
             f"Expected num_frames as integers of shape ({len(images)},), one per sample. Received: {_kind(counts)}."
         )
-    inputs = {"images": images, "num_frames": counts.astype(np.int32)}
+    return {"images": images, "num_frames": counts.astype(np.int32)}
 
-    def read(response: Message) -> Prediction:
-        return Prediction(_output(response, "probabilities"), response.model_spec.version.value)
 
-    return Call(PREDICT, _request(model, signature, inputs), read)
+def _read_prediction(response: Message) -> Prediction:
+    return Prediction(_output(response, "probabilities"), response.model_spec.version.value)
 
 
 def describe(model: Model) -> Call[Description]:

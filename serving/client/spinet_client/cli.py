@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from spinet_client.calls import Signature, Tensor
 from spinet_client.client import Client
 from spinet_client.environment import HELP, open_client
 from spinet_client.errors import ServingError
-from spinet_client.tiling import TILE, WINDOW, SpinetError
+from spinet_client.tiling import TILE, WINDOW, MeansOf, SpinetError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,6 +78,7 @@ def predict(client: Client, args: argparse.Namespace) -> int:
         tile=args.tile,
         overlap=args.overlap,
         seam_free=args.seam_free,
+        means=args.means,
     )
     _save(args.output, probability)
     print(f"Wrote {args.output}: {probability.shape[0]} x {probability.shape[1]} pixels")
@@ -173,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WINDOW",
         help="windows at fixed places instead of tiles, four times the work (default size: %(const)s)",
     )
+    add("--means", choices=get_args(MeansOf), default="scene", help="what TEFA and TERN average (default: %(default)s)")
     add("--concurrency", type=int, default=4, help="requests under way at once (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace the output if it exists")
     return parser

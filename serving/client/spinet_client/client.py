@@ -12,7 +12,7 @@ from spinet_client.attempts import Readiness
 from spinet_client.base import BaseClient
 from spinet_client.calls import Call, Description, Prediction, Signature, VersionStatus
 from spinet_client.scene import MapOptions, Progress, SceneMap
-from spinet_client.tiling import Tile, TileRequest
+from spinet_client.tiling import Means, Tile, TileRequest
 
 Answer = TypeVar("Answer")
 
@@ -64,7 +64,20 @@ class Client(BaseClient):
         Example:
             client.predict(np.ones((1, 5, 32, 32, 12), np.uint16)).shape  # (1, 128, 128, 1)
         """
-        return self._predict(images, num_frames, signature).probabilities
+        return self._ask(calls.predict(self.model, images, num_frames, signature)).probabilities
+
+    def find_means(self, images: np.ndarray, num_frames: np.ndarray | None = None) -> Means:
+        """Ask for the means that the network takes over tiles, by the signature "means"; arguments as in `predict`."""
+        return self._ask(calls.find_means(self.model, images, num_frames))
+
+    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray | None, means: Means) -> np.ndarray:
+        """Ask as `predict` does, by the signature "with_means", with means from elsewhere: of the tiles' scene."""
+        return self._ask(calls.predict_with_means(self.model, images, num_frames, means)).probabilities
+
+    @functools.cached_property
+    def takes_means(self) -> bool:
+        """Whether the model can answer tiles with the means of their scene. Asked once."""
+        return "with_means" in self.metadata()
 
     def describe(self) -> Description:
         """Ask for the model's bands and scale."""
@@ -132,7 +145,7 @@ class Client(BaseClient):
             valid: (time, height, width) bool, where clear ground was seen; all that holds data when None.
             concurrency: how many requests are under way at most. Memory grows with it, not with the number of tiles.
             progress: called after each tile with how many are done, and how many there are.
-            **options: frames, count, max_cloud, tile, overlap, seam_free and origin, as in `MapOptions`.
+            **options: frames, count, max_cloud, tile, overlap, seam_free, means and origin, as in `MapOptions`.
 
         Returns:
             float32 (scale * height, scale * width), probabilities; NaN where no chosen frame holds data.
@@ -148,16 +161,16 @@ class Client(BaseClient):
 
         def ask(tile: Tile) -> tuple[Tile, TileRequest | None, Prediction | None]:
             request = scene.cut(tile)
-            return tile, request, None if request is None else client._predict(request.images[None])
+            return tile, request, None if request is None else client._ask(scene.call(self.model, request))
 
         # Left in this order: a closed client ends what the threads wait for.
         with ThreadPoolExecutor(concurrency) as pool, self._for_scene() as client:
+            if scene.shares_means and client.takes_means:
+                for request, sums in scene.sample():
+                    sums.add(client.find_means(request.images[None]), request.frames)
             for answer in scene.ahead(lambda tile: pool.submit(ask, tile)):
                 scene.add(*answer.result())
         return scene.finish()
-
-    def _predict(self, images, num_frames=None, signature="serving_default") -> Prediction:
-        return self._ask(calls.predict(self.model, images, num_frames, signature))
 
     def _ask(self, call: Call[Answer]) -> Answer:
         attempts = self._attempts()

@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 from spinet_client.messages import GET_MODEL_METADATA, GET_MODEL_STATUS, PREDICT, message_class
 from spinet_client.tensors import fill_tensor, read_tensor
+from spinet_client.tiling import Means
 
 BANDS = ("B02", "B04", "B08")
 SCALE = 2
@@ -32,6 +33,21 @@ class MeanEngine:
         return means.repeat(SCALE, axis=1).repeat(SCALE, axis=2)[..., None]
 
 
+class SharingEngine(MeanEngine):
+    """The same divided by means over the whole of each input, which may come from elsewhere."""
+
+    takes_means = True
+
+    def find_means(self, images, num_frames):
+        frames = images.mean(axis=(2, 3, 4), dtype=np.float64)[..., None]
+        blocks = [sample[:count].mean(axis=0)[None] for sample, count in zip(frames, num_frames, strict=True)]
+        return Means(np.array(blocks, np.float32), frames.astype(np.float32))
+
+    def predict_with_means(self, images, num_frames, means):
+        frames = np.stack([sample[:count].mean() for sample, count in zip(means.frames, num_frames, strict=True)])
+        return self.predict(images, num_frames) * (frames / (frames + means.blocks[:, 0, 0]))[:, None, None, None]
+
+
 class FakeServer:
     """Offers one model, "spinet".
 
@@ -49,7 +65,7 @@ class FakeServer:
         hold: requests for probabilities wait for it before they are answered.
         most: the greatest number of requests that were there at once.
         states: of each version; a list for each time that is asked, of which the last one stays.
-        signatures: the bytes of a SignatureDefMap.
+        signatures: the bytes of a SignatureDefMap, without means.
         versions: that say they answer, one for each request; the last one stays.
     """
 
@@ -130,6 +146,12 @@ class FakeServer:
         if signature == "describe":
             names = np.array([[name.encode() for name in BANDS]], object)
             return {"bands": names, "scale": np.full(1, SCALE, np.int32)}
+        if signature == "means":
+            blocks, frames = SharingEngine().find_means(**inputs)
+            return {"block_means": blocks, "frame_means": frames}
+        if signature == "with_means":
+            means = Means(inputs.pop("block_means"), inputs.pop("frame_means"))
+            return {"probabilities": SharingEngine().predict_with_means(**inputs, means=means)}
         probabilities = MeanEngine().predict(**inputs)
         if signature == "uint8":
             probabilities = np.rint(254 * probabilities).astype(np.uint8)
@@ -142,6 +164,14 @@ class FakeServer:
 
     def _get_status(self, request):
         return GET_MODEL_STATUS.response(model_version_status=_next(self.states))
+
+
+def with_means(signatures):
+    """The same signatures, and those with means."""
+    changed = message_class("tensorflow.serving.SignatureDefMap").FromString(signatures)
+    for name in ("means", "with_means"):
+        changed.signature_def[name].CopyFrom(changed.signature_def["serving_default"])
+    return changed.SerializeToString()
 
 
 def _signatures():

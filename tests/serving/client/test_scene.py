@@ -10,14 +10,16 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import xarray as xr
 from spinet_client import AsyncClient, Client, ServingError
 from spinet_client.scene import SceneMap
 
-from spinet_tf.tiling import FrameChoice, Mosaic, Tiling, cut_request
+import spinet_tf
+from spinet_tf.tiling import FrameChoice, Mosaic, Series, Tiling, cut_request
 from tests.serving.client import fake as fake_module
-from tests.serving.client.fake import BANDS, SCALE, FakeServer, MeanEngine
+from tests.serving.client.fake import BANDS, SCALE, FakeServer, MeanEngine, SharingEngine, with_means
 
-SMALL = {"tile": 8, "overlap": 4}
+SMALL = {"tile": 8, "overlap": 4, "means": "tile"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def scene():
 def in_process(images, valid, tiling, choice):
     engine, mosaic = MeanEngine(), Mosaic(tiling)
     for tile in tiling.tiles:
-        request = cut_request(images, valid, tiling, tile, choice)
+        request = cut_request(Series.whole(images, valid), tiling, tile, choice)
         if request is not None:
             answer = engine.predict(request.images[None], np.array([len(request.images)], np.int32))
             mosaic.add(tile, answer[0], request.counts)
@@ -56,7 +58,7 @@ def in_process(images, valid, tiling, choice):
             Tiling.spread(19, 23, SCALE, 8, 4),
             FrameChoice("clearest", 2),
         ),
-        ({"tile": 10}, Tiling.spread(19, 23, SCALE, 10, 2), FrameChoice()),
+        ({"tile": 10, "means": "tile"}, Tiling.spread(19, 23, SCALE, 10, 2), FrameChoice()),
         ({"seam_free": True}, Tiling.anchored(19, 23, SCALE), FrameChoice()),
         ({"seam_free": 8}, Tiling.anchored(19, 23, SCALE, 8), FrameChoice()),
         ({"seam_free": True, "origin": (7, -9)}, Tiling.anchored(19, 23, SCALE, origin=(7, -9)), FrameChoice()),
@@ -73,8 +75,12 @@ def test_maps_are_those_made_in_process(fake, ask, scene, options, tiling, choic
 def test_options_change_the_map(fake, scene):
     with Client(fake.address) as client:
         plain = client.predict_scene(*scene, **SMALL)
-        for option in ({"max_cloud": 0.6}, {"frames": "clearest", "count": 1}, {"tile": 10}, {"seam_free": True}):
+        for option in ({"max_cloud": 0.6}, {"frames": "clearest", "count": 1}, {"seam_free": True}):
             assert not np.array_equal(client.predict_scene(*scene, **{**SMALL, **option}), plain, equal_nan=True)
+        client.predict_scene(*scene, **{**SMALL, "tile": 12})
+    sizes = [request.inputs["images"].tensor_shape.dim[2].size for request in (fake.requests[1], fake.requests[-1])]
+    assert sizes == [Tiling.spread(19, 23, SCALE, tile, 4).rows.size for tile in (8, 12)]
+    assert sizes[0] < sizes[1]
 
 
 def test_all_that_holds_data_is_valid_unless_said(fake, ask, scene):
@@ -118,6 +124,38 @@ def test_every_tile_is_asked_of_the_same_model_with_the_token(fake, ask, scene, 
         assert request.model_spec.version_label == version.get("label", "")
         assert request.model_spec.version.value == version.get("version", 0)
     assert {metadata.get("authorization") for metadata in fake.metadata} == {"Bearer secret"}
+
+
+def test_tiles_share_the_means_of_the_scene_if_the_model_can(fake, ask, scene):
+    """As in process; the sample is asked for first, and no tile before it."""
+    fake.signatures = with_means(fake.signatures)
+    images, valid = scene
+    cube = xr.Dataset(
+        {
+            "bands": (("time", "y", "x", "band"), images),
+            "valid": (("time", "y", "x"), valid),
+        },
+        coords={"band": list(BANDS)},
+    )
+    expected = spinet_tf.predict_scene(SharingEngine(), cube, tile=8, overlap=4)
+    assert expected.attrs["means"] == "scene"
+    probability = ask(fake.address, "predict_scene", *scene, tile=8, overlap=4)
+    np.testing.assert_array_equal(probability, expected["probability"])
+    asked = [request.model_spec.signature_name for request in fake.requests if hasattr(request, "inputs")]
+    sample = asked.count("means")
+    assert 4 <= sample <= len(Tiling.spread(19, 23, SCALE, 8, 0).tiles)
+    assert asked == ["describe", *["means"] * sample, *["with_means"] * (len(asked) - sample - 1)]
+    own = ask(fake.address, "predict_scene", *scene, **SMALL)
+    assert np.nanmax(np.abs(own - probability)) > 0.05
+
+
+def test_means_can_be_asked_for(fake, ask, scene):
+    images = scene[0][None, :, 12:]
+    means = ask(fake.address, "find_means", images)
+    np.testing.assert_array_equal(means.frames[0, :, 0], images.mean(axis=(0, 2, 3, 4)).astype(np.float32))
+    answer = ask(fake.address, "predict_with_means", images, None, means)
+    num_frames = np.array([images.shape[1]], np.int32)
+    np.testing.assert_array_equal(answer, SharingEngine().predict_with_means(images, num_frames, means))
 
 
 # === Bounded work ===

@@ -44,7 +44,7 @@ def engine(server):
 def test_what_a_served_model_says_of_itself(server, ask):
     assert ask(server.address, "describe") == Description(BANDS, 4)
     signatures = ask(server.address, "metadata")
-    assert set(signatures) == {"serving_default", "uint8", "describe"}
+    assert set(signatures) == {"serving_default", "uint8", "describe", "means", "with_means"}
     for name, dtype in (("serving_default", "float32"), ("uint8", "uint8")):
         assert signatures[name].inputs == {
             "images": Tensor("uint16", (-1, -1, -1, -1, 12)),
@@ -99,7 +99,7 @@ def test_options_have_the_defaults_of_the_library():
     ours = inspect.signature(SceneMap.__init__).parameters
     theirs = inspect.signature(predict_scene).parameters
     options = [name for name, option in ours.items() if option.kind == option.KEYWORD_ONLY and name != "origin"]
-    assert options == ["frames", "count", "max_cloud", "tile", "overlap", "seam_free"]
+    assert options == ["frames", "count", "max_cloud", "tile", "overlap", "seam_free", "means"]
     for name in options:
         assert ours[name].default == theirs[name].default
 
