@@ -117,7 +117,7 @@ def cpsnr(y_true, y_pred):
     for target, mask in zip(*registered_crops(y_true[..., 0], y_true[..., 1]), strict=True):
         error = mask * (target - prediction - brightness_bias(target, mask, prediction))
         errors.append(ops.sum(ops.square(error), axis=(1, 2)) / ops.sum(mask, axis=(1, 2)))
-    return 10 * ops.log10(65535**2 / ops.min(ops.stack(errors), axis=0))
+    return 10 * ops.log10(65535.0**2 / ops.min(ops.stack(errors), axis=0))
 
 
 @keras.saving.register_keras_serializable(package="spinet_tf")

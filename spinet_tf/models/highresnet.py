@@ -238,7 +238,8 @@ class RecursiveFusion(FrameLayer):
         for _ in range(math.floor(math.log2(frames))):
             length = ops.shape(x)[1]
             half = length // 2
-            count = ops.maximum(half, 1)
+            # JAX cuts by numbers that it knows, TensorFlow by tensors too.
+            count = max(half, 1) if isinstance(half, int) else ops.maximum(half, 1)
             first, second = x[:, :count], ops.flip(x[:, half : half + count], axis=1)
             weight = ops.flip(alphas[:, half : half + count], axis=1) * ops.cast(half > 0, x.dtype)
             fused = per_frame(self._fuse, ops.concatenate([first, second], axis=-1))
