@@ -110,9 +110,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     They mean the same, but for the ports: 0 is any that is free, where it means none there.
     """
     models = parser.add_argument_group("models")
-    models.add_argument("--model_base_path", "--model-dir", metavar="DIR", help="the folder with the numbered versions")
+    models.add_argument("--model_base_path", metavar="DIR", help="the folder with the numbered versions")
     models.add_argument(
-        "--model_name", "--name", default="spinet", metavar="NAME", help="what clients ask for (default: %(default)s)"
+        "--model_name", default="spinet", metavar="NAME", help="what clients ask for (default: %(default)s)"
     )
     models.add_argument(
         "--model_config_file", metavar="FILE", help="a ModelServerConfig: models, version policies, labels"

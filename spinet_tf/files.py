@@ -1,5 +1,6 @@
 """Writing files so that no half-written one is ever left."""
 
+import glob
 import os
 import shutil
 import tempfile
@@ -51,4 +52,11 @@ def replacing(path: str | os.PathLike, overwrite: bool = True) -> Iterator[Path]
             path.rename(folder / "replaced")
         os.replace(temporary, path)
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_remains(path: str | os.PathLike) -> None:
+    """Remove what processes that were killed while `replacing` wrote `path` have left. No other may be writing it."""
+    path = Path(path)
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):
         shutil.rmtree(folder, ignore_errors=True)

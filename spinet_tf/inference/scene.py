@@ -12,6 +12,7 @@ import xarray as xr
 
 from spinet_tf.data.scene import select_bands
 from spinet_tf.errors import SpinetError
+from spinet_tf.files import remove_remains
 from spinet_tf.inference.assembly import assemble
 from spinet_tf.inference.engine import Engine, MeansEngine, as_engine, takes_means
 from spinet_tf.inference.grid import Grid
@@ -145,6 +146,8 @@ def predict_scene(
         plan = make_plan(model, engine, scene, recipe, side, "tile" if sharing is None else "scene")
         keeping = kept_parts(outputs.rasters["probability"], plan)
     with keeping as parts:
+        for file in outputs.files.values() if outputs is not None else ():
+            remove_remains(file)
         if outputs is not None and not _still_the_same(scene, groups, recipe, parts):
             begin_anew(parts, outputs.rasters["probability"], ["scene"])
         resumed = len(parts.finished())

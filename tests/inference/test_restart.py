@@ -60,6 +60,16 @@ class Failing(MeanEngine):
         return super().predict(images, num_frames)
 
 
+def test_what_killed_runs_left_is_removed(scene, tmp_path):
+    names = [".map.tif.abcdefgh", ".map_class.tif.1234567_", ".other.tif.abcdefgh", ".map.tif.bak"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.tif").write_bytes(b"half")
+    predict_scene(MeanEngine(), scene, tmp_path / "map.tif", tile=16, threshold=0.5)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"map.tif", "map_class.tif", *names[2:]}
+
+
 def test_files_hold_what_the_map_in_memory_does(scene, expected, tmp_path):
     result = predict_scene(MeanEngine(), scene, tmp_path / "map.tif", **OPTIONS)
     in_memory = predict_scene(MeanEngine(), scene, **OPTIONS)

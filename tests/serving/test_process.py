@@ -59,13 +59,22 @@ def test_the_server_says_where_it_listens_follows_its_configuration_and_stops_cl
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model-dir", "{}"], "error: 1 model(s) did not become available: {name: spinet, no numbered versions in "),
+        (
+            ["--model_base_path", "{}"],
+            "error: 1 model(s) did not become available: {name: spinet, no numbered versions in ",
+        ),
         ([], "error: Expected --model_base_path"),
-        (["--model-dir", "{}", "--batching_parameters_file", "x"], "error: --batching_parameters_file is set without"),
-        (["--model-dir", "{}", "--grpc_channel_arguments", "a"], "error: Expected --grpc_channel_arguments as KEY=VAL"),
-        (["--model-dir", "{}", "--monitoring_config_file", "{}/no"], "error: Cannot read"),
-        (["--model-dir", "{}", "--token_file", "{}/no"], "error: Cannot read the token"),
-        (["--model-dir", "{}", "--grpc_max_threads", "0"], "error: Expected grpc_max_threads of 1 or more"),
+        (
+            ["--model_base_path", "{}", "--batching_parameters_file", "x"],
+            "error: --batching_parameters_file is set without",
+        ),
+        (
+            ["--model_base_path", "{}", "--grpc_channel_arguments", "a"],
+            "error: Expected --grpc_channel_arguments as KEY=VAL",
+        ),
+        (["--model_base_path", "{}", "--monitoring_config_file", "{}/no"], "error: Cannot read"),
+        (["--model_base_path", "{}", "--token_file", "{}/no"], "error: Cannot read the token"),
+        (["--model_base_path", "{}", "--grpc_max_threads", "0"], "error: Expected grpc_max_threads of 1 or more"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(tmp_path, capsys, flags, message):
