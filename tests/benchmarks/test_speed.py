@@ -13,7 +13,7 @@ from tests.benchmarks.speed import __main__ as command
 from tests.benchmarks.speed import processes
 from tests.benchmarks.speed.processes import CannotRun, Contender, Timing, race
 from tests.benchmarks.speed.spec import Spec
-from tests.benchmarks.speed.tables import timings_rows
+from tests.benchmarks.speed.tables import TIMINGS_HEAD, timings_rows
 from tests.helpers import assert_close, randomize
 
 SMALLEST = ["--model=tiny", "--frames=2", "--sizes=8", "--batches=1", "--rounds=1", "--precisions=float32"]
@@ -131,21 +131,24 @@ def test_contenders_take_turns_and_one_that_fails_leaves(here, monkeypatch):
 
 
 def test_ratios():
-    fast, folded, slow, failed = (
-        Timing("this package", Spec("tiny", "", frames=5, size=10, batch=2), [1.0, 2.0, 9.0], 10**9),
-        Timing("folded", Spec("tiny", "", frames=5, size=10, batch=2, variant="folded"), [1.0], 10**9),
-        Timing("PyTorch", Spec("tiny", "", frames=5, size=10, batch=2, variant="contiguous"), [8.0], 4 * 10**9),
+    def timing(name, seconds, cpu_seconds, gigabytes, **spec):
+        spec = Spec("tiny", "", frames=5, size=10, batch=2, **spec)
+        return Timing(name, spec, seconds, cpu_seconds, gigabytes * 10**9)
+
+    timings = [
+        timing("this package", [1.0, 2.0, 9.0], [3.0], 1),
+        timing("folded", [1.0], [1.5], 1, variant="folded"),
+        timing("PyTorch", [8.0], [6.0], 4, variant="contiguous"),
         Timing("PyTorch, compiled", Spec("tiny", "", task="step"), failure="no compiler"),
-    )
-    table = timings_rows(
-        [fast, folded, slow, failed], macs={"": 1e9, "folded": 9e8}, limits={"convolution float32": [2000.0]}
-    )
+    ]
+    table = timings_rows(timings, macs={"": 1e9, "folded": 9e8}, limits={"convolution float32": [2000.0]})
     rows = [[cell.strip() for cell in line.split("|")[4:-1]] for line in table.splitlines()]
     # 2 * 5 * 10 * 10 pixels of frames, 1 GMAC each, in 2 s: 1000 GFLOP/s.
-    assert rows[0] == ["2.000 (1.000-9.000)", "1.00 GB", "4.00", "0.25", "1,000", "50%"]
-    assert rows[1] == ["1.000 (1.000-1.000)", "1.00 GB", "8.00", "0.25", "1,800", "90%"]
-    assert rows[2] == ["8.000 (8.000-8.000)", "4.00 GB", "1.00", "1.00", "250", "12%"]
-    assert rows[3] == ["no compiler", "", "", "", "", ""]
+    assert rows[0] == ["2.000 (1.000-9.000)", "3.000", "1.00 GB", "4.00", "2.00", "0.25", "1,000", "50%"]
+    assert rows[1] == ["1.000 (1.000-1.000)", "1.500", "1.00 GB", "8.00", "4.00", "0.25", "1,800", "90%"]
+    assert rows[2] == ["8.000 (8.000-8.000)", "6.000", "4.00 GB", "1.00", "1.00", "1.00", "250", "12%"]
+    assert rows[3] == ["no compiler", *[""] * 7]
+    assert len(rows[3]) + 3 == TIMINGS_HEAD.splitlines()[-1].count("---")
 
 
 def test_a_gpu_needs_jax(monkeypatch, capsys):

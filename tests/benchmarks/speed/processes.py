@@ -36,6 +36,7 @@ class Timing:
         name: of the contender.
         spec: what it ran.
         seconds: of every call.
+        cpu_seconds: of all cores for a call, the mean of each turn. Other work on the machine changes it less.
         peak_bytes: the most memory that its process, or on a GPU the device, has held.
         failure: why there are no figures.
     """
@@ -43,6 +44,7 @@ class Timing:
     name: str
     spec: Spec
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     peak_bytes: int = 0
     failure: str = ""
 
@@ -74,12 +76,13 @@ class Contender:
 
     def _try(self, function: Callable, *arguments) -> bool:
         try:
-            seconds, self.timing.peak_bytes = _result(self._process, function, *arguments)
+            seconds, cpu_seconds, self.timing.peak_bytes = _result(self._process, function, *arguments)
         except CannotRun as reason:
             self.timing.failure = str(reason)
             self.stop()
             return False
         self.timing.seconds += seconds
+        self.timing.cpu_seconds += cpu_seconds
         return True
 
 
@@ -147,17 +150,18 @@ def _call(module: str, function: str, arguments: tuple) -> Any:
     return getattr(importlib.import_module(module), function)(*arguments)
 
 
-def _start(module: str, spec: Spec) -> tuple[list[float], int]:
+def _start(module: str, spec: Spec) -> tuple[list[float], list[float], int]:
     run = _prepared[module, spec] = _call(module, "prepare", (spec,))
     timed(run, WARM_UP)
-    return [], _peak_bytes(module, spec)
+    return [], [], _peak_bytes(module, spec)
 
 
-def _take_turn(module: str, spec: Spec) -> tuple[list[float], int]:
+def _take_turn(module: str, spec: Spec) -> tuple[list[float], list[float], int]:
     seconds: list[float] = []
+    cpu_started = time.process_time()
     while sum(seconds) < ROUND_SECONDS:
         seconds += timed(_prepared[module, spec], 1)
-    return seconds, _peak_bytes(module, spec)
+    return seconds, [(time.process_time() - cpu_started) / len(seconds)], _peak_bytes(module, spec)
 
 
 def timed(run: Callable[[], object], calls: int) -> list[float]:

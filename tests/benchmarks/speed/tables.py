@@ -27,9 +27,9 @@ def limits_table(limits: dict[str, list[float]]) -> str:
 
 
 TIMINGS_HEAD = """\
-| case | | precision | seconds, median (range) | peak memory | speed to PyTorch's float32 | memory to it | GFLOP/s \
-| of the convolution limit |
-|---|---|---|---|---|---|---|---|---|"""
+| case | | precision | seconds, median (range) | CPU seconds | peak memory | PyTorch's float32: seconds / these \
+| its CPU seconds / these | memory / its | GFLOP/s | of the convolution limit |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def timings_rows(timings: list[Timing], macs: dict[str, float], limits: dict[str, list[float]]) -> str:
@@ -53,16 +53,18 @@ def case(spec: Spec) -> str:
 
 def _cells(timing: Timing, peer: Timing | None, macs: dict[str, float], limits: dict[str, list[float]]) -> list[str]:
     if timing.failure:
-        return [timing.failure, "", "", "", "", ""]
+        return [timing.failure, *[""] * 7]
     spec = timing.spec
-    seconds = np.median(timing.seconds)
+    seconds, cpu_seconds = np.median(timing.seconds), np.median(timing.cpu_seconds)
     macs_of_pixel = macs.get(spec.variant, macs[""]) * (STEP_WORK if spec.task == "step" else 1)
     gflops = 2e-9 * macs_of_pixel * spec.batch * spec.frames * spec.size**2 / seconds
     limit = limits.get(f"convolution {spec.precision}")
     return [
         spread(timing.seconds),
+        f"{cpu_seconds:.3f}",
         f"{timing.peak_bytes / 1e9:.2f} GB",
         f"{np.median(peer.seconds) / seconds:.2f}" if peer else "",
+        f"{np.median(peer.cpu_seconds) / cpu_seconds:.2f}" if peer else "",
         f"{timing.peak_bytes / peer.peak_bytes:.2f}" if peer else "",
         f"{gflops:,.0f}",
         f"{gflops / np.median(limit):.0%}" if limit else "",
