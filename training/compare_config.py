@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-
 from spinet_tf.bands import BANDS
 from spinet_tf.errors import SpinetError
-from training.config import Config, number, one_of, read_settings, whole
+from training.config import Config, number, one_of, read_settings, read_yaml, whole
 
 NDVI = "ndvi"
 
@@ -112,12 +110,7 @@ def load_comparison(path: Path) -> CompareConfig:
     Example:
         load_comparison(Path("training/configs/compare_cpu.yaml")).systems["SPInet"]
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpinetError(f"Cannot read the configuration {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise SpinetError(f"{path} is not YAML: {error}") from error
+    content = read_yaml(path)
     where = str(path)
     _require_keys(content, where, ("data", "budget", "seeds", "training", "systems"), ("super_resolution",))
     data = content["data"]

@@ -237,14 +237,18 @@ def load_config(path: str | os.PathLike) -> Config:
     Example:
         config = load_config("training/configs/demo.yaml")
     """
-    path = Path(path)
+    content = read_yaml(Path(path))
+    return read_settings(Config, {} if content is None else content, str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; a SpinetError if it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SpinetError(f"Cannot read the configuration {path}: {error}") from error
     except yaml.YAMLError as error:
         raise SpinetError(f"{path} is not YAML: {error}") from error
-    return read_settings(Config, {} if content is None else content, str(path))
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:

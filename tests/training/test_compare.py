@@ -1,7 +1,9 @@
 """A comparison trains what its file says, keeps what is finished, and reports what was counted."""
 
+import dataclasses
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +131,23 @@ def test_all_systems(write, tmp_path, monkeypatch, capsys):
     other = write((HEAD + "systems:\n" + ALL).replace("learning_rate: 0.01", "learning_rate: 0.02"))
     assert main(["--config", str(other), "--output", str(tmp_path / "out")]) == 1
     assert "holds a run of other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["compare_cpu", "compare_gpu"])
+def test_the_projects_own_comparisons(name):
+    comparison = load_comparison(Path(__file__).parents[2] / "training" / "configs" / f"{name}.yaml")
+    networks = {system: config for system, config in comparison.systems.items() if config}
+    assert len(comparison.systems) == len(networks) + 1 == 7
+    # All are given the same, but for the frames of those of a fixed length.
+    alike = {
+        json.dumps({**dataclasses.asdict(config), "model": None, "frame_count": None}, sort_keys=True)
+        for config in networks.values()
+    }
+    assert len(alike) == 1
+    assert {system: config.frame_count for system, config in networks.items() if config.model.series} == {
+        "RAMS": 9,
+        "DeepSUM": 9,
+    }
 
 
 def test_settings_of_a_system(write):
