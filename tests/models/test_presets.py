@@ -21,7 +21,7 @@ def test_a_preset_is_small_and_has_its_card(name):
 
 
 def test_the_tiny_one_tells_cultivated_land_on_a_simulated_scene(tmp_path):
-    simulate_eopatch(tmp_path / "scene", seed=[77, 1], size=(48, 48), dates=12)
+    simulate_eopatch(tmp_path / "scene", seed=[77, 1], size=(48, 48), dates=24)
     scene = open_scene(tmp_path / "scene")
     probability = predict_scene(open_engine("tiny-simulated"), scene)["probability"].to_numpy()
     known = scene["label"].to_numpy() != 255
