@@ -25,6 +25,8 @@ class Clouds(NamedTuple):
 def draw_clouds(rng: np.random.Generator, shape: tuple[int, int]) -> Clouds:
     """Draw clouds for one date: none on a third of the dates, up to two thirds of the scene on others, some thin.
 
+    Dates clouded over are not drawn: the challenge's files leave out those of more than half cloud.
+
     A quarter of the dates have a veil besides, of cirrus or thick haze: Sen2Cor misses much of what is thin (Baetens et
     al. 2019, doi:10.3390/rs11040433).
 
