@@ -72,15 +72,14 @@ def test_number_of_parameters():
 
 
 @pytest.mark.slow
-def test_is_read_from_a_file_by_another_process(model, tmp_path, rng):
-    inputs = {"images": rng.normal(size=(1, 2, 4, 4, 3)).astype("float32"), "frame_mask": np.ones((1, 2), bool)}
+def test_is_read_from_a_file_by_another_process(model, tmp_path):
+    """Which has imported nothing but the package."""
     model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "arrays.npz", **inputs, logits=model(inputs))
+    sums = [float(np.abs(weight).sum()) for weight in model.get_weights()]
     program = (
-        "import keras, numpy, spinet_tf;"
-        "model = keras.models.load_model('model.keras'); arrays = dict(numpy.load('arrays.npz'));"
-        "logits = arrays.pop('logits'); numpy.testing.assert_allclose(model(arrays), logits, atol=1e-5);"
-        f"assert model.get_config() == {model.get_config()!r}"
+        "import keras, numpy, spinet_tf; model = keras.models.load_model('model.keras');"
+        f"assert model.get_config() == {model.get_config()!r};"
+        f"numpy.testing.assert_allclose([abs(w).sum() for w in model.get_weights()], {sums!r}, rtol=1e-5)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 

@@ -39,7 +39,7 @@ ALL = (
   RAMS: {system: rams, filters: 2, blocks: 0, squeeze: 2, frames: 3}
   DeepSUM: {system: deepsum, filters: 2, layers: 1, frames: 3}
   DeepLabv3: {system: deeplabv3, depth: 10}
-super_resolution: {steps: 2, epochs: 2, batch: 1, patch: 4, frames: 2, filters: 2, tefa_blocks: 1, bottleneck: 2}
+super_resolution: {steps: 2, epochs: 1, batch: 1, patch: 4, frames: 2, filters: 2, tefa_blocks: 1, bottleneck: 2}
 """
 )
 
