@@ -130,7 +130,7 @@ class FoldedUnit(FrameLayer):
         if input_scale is not None:
             kernel = kernel * input_scale[:, None]
         self.convolution = _convolution(
-            *_with_norm(kernel, bias, unit.norm_in), activation=leaky_relu, dtype=dtype, name="convolution"
+            *_with_norm(unit.norm_in, kernel, bias), activation=leaky_relu, dtype=dtype, name="convolution"
         )
         query, output = _merged_projections(unit.attention)
         scale, shift = _coefficients(unit.norm_out)
@@ -149,18 +149,20 @@ class FoldedUnit(FrameLayer):
         )
 
     def call(self, x, mask=None):
-        x = per_frame(self.convolution, x)
-        batch, time, height, width, features = ops.shape(x)
+        residual = per_frame(self.convolution, x)
+        batch, time, height, width, features = ops.shape(residual)
         # Every pixel is a sequence of frames.
-        x = ops.transpose(ops.reshape(x, (batch, time, height * width, features)), (0, 2, 1, 3))
+        x = ops.transpose(ops.reshape(residual, (batch, time, height * width, features)), (0, 2, 1, 3))
         # Heads lie beside each other in the query's features, and so they do in what is attended.
         query = ops.reshape(self.query(x), (batch, height * width, -1, features))
         scores = ops.matmul(query, ops.swapaxes(x, -1, -2))
         attended = ops.matmul(_softmax(scores, mask), x)
         y = self.output_projection(ops.reshape(attended, (batch, height * width, time, self.query.filters)))
-        y = y + (x if self.residual_scale is None else x * self.residual_scale)
-        y = ops.transpose(leaky_relu(y) if self.activated else y, (0, 2, 1, 3))
-        return ops.reshape(y, (batch, time, height, width, features))
+        y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (batch, time, height, width, features))
+        # Added here and not before the transposition: TensorFlow 2.21 on CPUs fuses a convolution with the sum after
+        # it where sizes are fixed, and computes it wrongly.
+        y = y + (residual if self.residual_scale is None else residual * self.residual_scale)
+        return leaky_relu(y) if self.activated else y
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], self.convolution.filters)
@@ -254,7 +256,7 @@ class FoldedFusion(keras.layers.Layer):
         # In float32 where the layer is: see there.
         self.branches = [
             _convolution(
-                *_with_norm(*_arrays(convolution), norm),
+                *_with_norm(norm, *_arrays(convolution)),
                 strides=stride,
                 activation=leaky_relu,
                 dtype=convolution.compute_dtype,
@@ -264,7 +266,7 @@ class FoldedFusion(keras.layers.Layer):
         ]
         self.exchanges = [
             _convolution(
-                *_with_norm(*_arrays(convolution), norm),
+                *_with_norm(norm, *_arrays(convolution)),
                 activation=leaky_relu,
                 dtype=dtype,
                 name=f"exchange_{stride}",
@@ -300,7 +302,7 @@ class FoldedPlainFusion(keras.layers.Layer):
         pairs = (fusion.convolution_1, fusion.norm_1), (fusion.convolution_2, fusion.norm_2)
         self.convolutions = [
             _convolution(
-                *_with_norm(*_arrays(convolution), norm),
+                *_with_norm(norm, *_arrays(convolution)),
                 activation="relu",
                 dtype=self.dtype_policy,
                 name=convolution.name,
@@ -373,7 +375,8 @@ def _coefficients(norm):
     return scale, beta - mean * scale
 
 
-def _with_norm(kernel, bias, norm):
+def _with_norm(norm, kernel, bias):
+    """Kernel and bias of a convolution that the norm after it is part of."""
     scale, shift = _coefficients(norm)
     return kernel * scale, bias * scale + shift
 
