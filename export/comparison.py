@@ -122,14 +122,14 @@ def prove_equal(exportable: Exportable, engine: MeansEngine, what: str) -> float
 
 
 def with_other_means(engine: MeansEngine | Exportable) -> Predict:
-    """Ask `engine` for every series with the means of the one before it in the batch, and those of frames reversed."""
+    """Ask `engine` for every series with means of the one before it in the batch; every other frame with its own."""
 
     def predict(images, num_frames):
-        blocks, frames = engine.find_means(images, num_frames)
-        swapped = frames[:, ::-1].copy()
-        # Its own for the first frame.
-        swapped[:, 0] = np.nan
-        return engine.predict_with_means(images, num_frames, Means(np.roll(blocks, 1, axis=0), swapped))
+        blocks, frames = (np.roll(means, 1, axis=0) for means in engine.find_means(images, num_frames))
+        # The first frame is real in every series; what is found for padding means nothing.
+        given = frames[:, :1].repeat(images.shape[1], axis=1)
+        given[:, 1::2] = np.nan
+        return engine.predict_with_means(images, num_frames, Means(blocks, given))
 
     return predict
 

@@ -9,6 +9,8 @@ import tensorflow as tf
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference.engine import KerasEngine, unknown_means
+from spinet_tf.models import SPInet
+from spinet_tf.models.folded import folded
 from spinet_tf.models.scene_means import call_with_means, has_means
 from spinet_tf.tiling import Means
 
@@ -50,6 +52,8 @@ class Exportable:
         self.band_names = engine.band_names
         self.scale = engine.scale
         self.model = _in_float32(model)
+        # The exact inference form; the model itself is what it is compared with.
+        self._network = folded(self.model) if isinstance(model, SPInet) else self.model
         _, self.frames, _, _, self.bands = model.input["images"].shape
         self.takes_means = has_means(model)
         self.blocks: int = getattr(model, "tefa_blocks", 0)
@@ -67,12 +71,13 @@ class Exportable:
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """As an engine does, operation by operation."""
-        _, blocks, frames = self.with_means(images, num_frames, *self.unknown_means(*images.shape[:2]))
+        means = self.unknown_means(*images.shape[:2])
+        _, blocks, frames = call_with_means(self.model, _inputs(images, num_frames), *means)
         return Means(blocks.numpy(), frames.numpy())
 
     def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
         """As an engine does, operation by operation."""
-        return self.with_means(images, num_frames, *means)[0].numpy()
+        return tf.sigmoid(call_with_means(self.model, _inputs(images, num_frames), *means)[0]).numpy()
 
     def unknown_means(self, batch: int, time: int) -> Means:
         """Means that leave each tile its own."""
@@ -97,14 +102,14 @@ class Exportable:
 
     def probabilities(self, images: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
         """Digital numbers to probabilities, without any check."""
-        logits = self.model(_inputs(images, num_frames), training=False)
+        logits = self._network(_inputs(images, num_frames), training=False)
         return tf.sigmoid(tf.cast(logits, tf.float32))
 
     def with_means(
         self, images: tf.Tensor, num_frames: tf.Tensor, block_means: tf.Tensor, frame_means: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Digital numbers to probabilities with means from elsewhere, and to their own means, without any check."""
-        logits, blocks, frames = call_with_means(self.model, _inputs(images, num_frames), block_means, frame_means)
+        logits, blocks, frames = self._network.call_with_means(_inputs(images, num_frames), block_means, frame_means)
         return tf.sigmoid(tf.cast(logits, tf.float32)), blocks, frames
 
     def signatures(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:

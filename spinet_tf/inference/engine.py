@@ -9,7 +9,9 @@ from keras import ops
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
-from spinet_tf.models.scene_means import call_with_means, has_means
+from spinet_tf.models.folded import folded
+from spinet_tf.models.scene_means import has_means
+from spinet_tf.models.spinet import SPInet
 from spinet_tf.tiling import Means
 
 
@@ -50,6 +52,8 @@ def takes_means(engine: Engine) -> TypeGuard[MeansEngine]:
 class KerasEngine:
     """A Keras segmentation model behind the interface of the exported SavedModel.
 
+    Of a `SPInet` it runs the exact inference form, see `spinet_tf.models.folded`, with the weights that it has now.
+
     Args:
         model: as `SPInet`: {"images", "frame_mask"} -> logits, with the attributes `band_names` and `scale`.
 
@@ -70,6 +74,8 @@ class KerasEngine:
         self.band_names: tuple[str, ...] | None = model.band_names
         self.scale: int = model.scale
         self.takes_means = has_means(model)
+        if isinstance(model, SPInet):
+            model = folded(model)
         self._probabilities = _Probabilities(model)
         if self.takes_means:
             self._means = _Means(model)
@@ -121,7 +127,7 @@ class _WithMeans(_Probabilities):
     """The same with the means as inputs."""
 
     def call(self, inputs):
-        logits, _, _ = call_with_means(self.model, inputs, inputs["block_means"], inputs["frame_means"])
+        logits, _, _ = self.model.call_with_means(inputs, inputs["block_means"], inputs["frame_means"])
         return ops.sigmoid(ops.cast(logits, "float32"))
 
 
@@ -129,7 +135,7 @@ class _Means(_Probabilities):
     """The means alone; what follows them is not computed."""
 
     def call(self, inputs):
-        _, blocks, frames = call_with_means(self.model, inputs, inputs["block_means"], inputs["frame_means"])
+        _, blocks, frames = self.model.call_with_means(inputs, inputs["block_means"], inputs["frame_means"])
         return blocks, frames
 
 

@@ -362,7 +362,7 @@ def _merged_projections(attention):
 
 def _arrays(layer):
     """Kernel and bias in float64, so that folding rounds once."""
-    return [ops.convert_to_numpy(weight).astype("float64") for weight in (layer.kernel, layer.bias)]
+    return ops.convert_to_numpy(layer.kernel).astype("float64"), ops.convert_to_numpy(layer.bias).astype("float64")
 
 
 def _coefficients(norm):

@@ -47,6 +47,17 @@ def test_it_is_the_model(model, fast, rng, shape):
     assert_close(fast(inputs), model(inputs))
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow")
+def test_graphs_for_one_size_are_right_too(model, fast, rng):
+    """Where sizes are fixed, TensorFlow fuses more, and did so wrongly."""
+    import tensorflow as tf
+
+    inputs = padded([rng.normal(size=(time, 7, 5, 3)) for time in (4, 2)], 4, np.nan, rng)
+    images, mask = (tf.convert_to_tensor(inputs[name]) for name in ("images", "frame_mask"))
+    graph = tf.function(lambda images, mask: fast({"images": images, "frame_mask": mask}))
+    assert_close(graph(images, mask), model(inputs))
+
+
 @pytest.mark.parametrize("padding", [np.nan, "noise"])
 def test_padding_changes_nothing(model, fast, rng, padding):
     samples = [rng.normal(size=(time, 4, 5, 3)) for time in (2, 4)]
