@@ -13,7 +13,7 @@ install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt serving/client/setup.cfg
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,serving,train,onnx,dev]' -e ./serving/client
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[geo,serving,train,baselines,onnx,dev]' -e ./serving/client
 	touch $@
 
 # The whole path by the commands that a user would type: scenes, a first map with the preset, training, score, SavedModel,
