@@ -130,6 +130,8 @@ def simulate_arrays(rng: np.random.Generator, height: int, width: int, days: np.
     fine_shape = (canvas[0] * SCALE, canvas[1] * SCALE)
 
     region = draw_region(rng)
+    # A small scene has several fields too.
+    region = region._replace(field_hectares=min(region.field_hectares, height * width * PIXEL**2 / 1e4 / 6))
     parcel, cover = draw_landscape(rng, fine_shape, PIXEL / SCALE, fine, region)
     reflectance = draw_reflectance(rng, cover, days, region)
     texture = np.sum([share * smooth_noise(rng, fine_shape, length) for share, length in _TEXTURE], axis=0)

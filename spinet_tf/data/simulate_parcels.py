@@ -144,6 +144,10 @@ def _covers(
     score = score[block] + 0.7 * rng.normal(size=len(block))
     share = min(region.cultivated * area.sum() / max(area[fields].sum(), 1), 0.95)
     cultivated = _most(np.where(fields, score, -np.inf), area * fields, share)
+    seen = np.flatnonzero(fields & (area > 0))
+    if len(seen) and not cultivated[seen].any():
+        # However small the scene is, something is cultivated.
+        cultivated[seen[score[seen].argmax()]] = True
 
     def drawn(kinds: dict, number: int, spread: float) -> np.ndarray:
         # Each scene has its own favourites.
