@@ -28,8 +28,7 @@ def folded(model, dtype=None):
     """The exact inference form of a `SPInet`: the same inputs, logits, `band_names` and `scale`, in less time.
 
     In float32 its logits differ by rounding, by less than 1e-4 of their standard deviation. It is made for this process
-    or an exported graph: it can be neither trained nor saved as a `.keras` file. In TensorFlow, a graph for one size
-    (of batch, time, height and width) is up to a tenth faster than one for all sizes.
+    or an exported graph: it can be neither trained nor saved as a `.keras` file.
 
     Args:
         model: a `SPInet`, whose weights are copied.
