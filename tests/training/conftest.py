@@ -12,7 +12,7 @@ def scenes(tmp_path_factory):
     """A folder of three EOPatches of 16x18 pixels and 8 dates."""
     folder = tmp_path_factory.mktemp("scenes")
     for number in range(3):
-        simulate_eopatch(folder / f"eopatch-{number}", seed=[5, number], size=(16, 18), dates=8)
+        simulate_eopatch(folder / f"eopatch-{number}", seed=[6, number], size=(16, 18), dates=8)
     return folder
 
 
