@@ -76,17 +76,17 @@ class MultiResolutionFusion(FrameLayer):
 
     def call(self, x, mask=None, training=False):
         _, height, width, _ = ops.shape(x)
-        x = _extend(_extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
+        x = extend(extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
         branches = [
             leaky_relu(norm(convolution(x), mask=mask, training=training))
             for convolution, norm in zip(self.branches, self.branch_norms, strict=True)
         ]
         fused = []
         for to, convolution, norm in zip(STRIDES, self.exchanges, self.exchange_norms, strict=True):
-            met = [_resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
+            met = [resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
             joint = convolution(ops.concatenate(met, axis=-1))
             fused.append(leaky_relu(norm(joint, mask=mask, training=training)))
-        full = [_resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
+        full = [resample(features, at, 1) for features, at in zip(fused, STRIDES, strict=True)]
         return self.projection(ops.concatenate(full, axis=-1))[:, :height, :width]
 
     def compute_output_shape(self, x_shape):
@@ -96,14 +96,14 @@ class MultiResolutionFusion(FrameLayer):
         return {**super().get_config(), "filters": self.filters}
 
 
-def _resample(x, at, to):
+def resample(x, at, to):
     """Bring `x` from the scale of stride `at` to that of stride `to`."""
     if at == to:
         return x
     return upsample_bilinear(x, at // to) if at > to else ops.average_pool(x, to // at, to // at)
 
 
-def _extend(x, multiple, axis):
+def extend(x, multiple, axis):
     """Repeat the last row or column of `x` until `multiple` divides the size."""
     size = ops.shape(x)[axis]
     extended = -(-size // multiple) * multiple

@@ -16,8 +16,8 @@ import numpy as np
 from keras import ops
 
 from spinet_tf.layers import PixelShuffle, ReflectanceNormalization
-from spinet_tf.layers.frames import FrameLayer, leaky_relu, masked_mean, per_frame
-from spinet_tf.layers.multi_resolution_fusion import STRIDES, _extend, _resample
+from spinet_tf.layers.frames import FrameLayer, known_or, leaky_relu, masked_mean, per_frame, spatial_mean
+from spinet_tf.layers.multi_resolution_fusion import STRIDES, extend, resample
 from spinet_tf.models.backbone import frames_input
 
 # A scale that is nothing beside 1, but that one can divide by.
@@ -190,12 +190,12 @@ class FoldedTEFA(FrameLayer):
     def call_with_mean(self, x, mask, mean):
         """The output with another mean where `mean` is not NaN, and the own mean: see `FoldedSPInet`."""
         y, own = self._features(x, mask)
-        return self._gated(x, y, ops.where(ops.isnan(mean), own, mean)), own
+        return self._gated(x, y, known_or(mean, own)), own
 
     def _features(self, x, mask):
         """What is gated, but for its scale; and its mean, (batch, features) float32."""
         y = self.unit_2(self.unit_1(x, mask=mask), mask=mask)
-        return y, self.scale * masked_mean(_spatial_mean(y), mask)
+        return y, self.scale * masked_mean(spatial_mean(y), mask)
 
     def _gated(self, x, y, mean):
         gate = self.scale * ops.sigmoid(self.excite(leaky_relu(self.squeeze(mean))))
@@ -219,12 +219,12 @@ class FoldedTERN(FrameLayer):
         self.kernel_size = tern.kernel_size
 
     def call(self, x, mask=None):
-        return self._mixed(x, mask, _spatial_mean(self.unit(x, mask=mask)))
+        return self._mixed(x, mask, spatial_mean(self.unit(x, mask=mask)))
 
     def call_with_means(self, x, mask, means):
         """The output with other means where `means` are not NaN, and the own means: see `FoldedSPInet`."""
-        own = _spatial_mean(self.unit(x, mask=mask))
-        return self._mixed(x, mask, ops.where(ops.isnan(means), own, means)), own
+        own = spatial_mean(self.unit(x, mask=mask))
+        return self._mixed(x, mask, known_or(means, own)), own
 
     def _mixed(self, x, mask, means):
         side = self.kernel_size
@@ -281,12 +281,12 @@ class FoldedFusion(keras.layers.Layer):
 
     def call(self, x):
         _, height, width, _ = ops.shape(x)
-        x = _extend(_extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
+        x = extend(extend(x, STRIDES[-1], axis=1), STRIDES[-1], axis=2)
         branches = [ops.cast(convolution(x), x.dtype) for convolution in self.branches]
         logits = []
         for to, exchange, projection in zip(STRIDES, self.exchanges, self.projections, strict=True):
-            met = [_resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
-            logits.append(_resample(projection(exchange(ops.concatenate(met, axis=-1))), to, 1))
+            met = [resample(branch, at, to) for branch, at in zip(branches, STRIDES, strict=True)]
+            logits.append(resample(projection(exchange(ops.concatenate(met, axis=-1))), to, 1))
         return sum(logits)[:, :height, :width]
 
     def compute_output_shape(self, x_shape):
@@ -317,11 +317,6 @@ class FoldedPlainFusion(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], 1)
-
-
-def _spatial_mean(x):
-    """Mean over the pixels of each frame, (batch, time, features) float32."""
-    return ops.mean(ops.cast(x, "float32"), axis=(2, 3))
 
 
 def _softmax(scores, mask):
