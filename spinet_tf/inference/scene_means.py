@@ -27,7 +27,7 @@ def find_scene_means(scene: xr.Dataset, recipe: Recipe, engine: MeansEngine) -> 
     Raises:
         UnreadableError: if none of these tiles can be read; single ones are passed over.
     """
-    recipe = replace(recipe, tiling=recipe.tiling.without_overlap())
+    recipe = replace(recipe, tiling=recipe.tiling.for_means())
     # One tile each.
     groups = spread_out(group_tiles(recipe.tiling, side=1))
     sums = MeanSums(scene.sizes["time"])

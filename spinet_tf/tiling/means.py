@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import SpinetError
 
-# How many tiles are looked at to find a scene's means: 500 x 500 pixels are so many of 128.
+# How many tiles are looked at to find a scene's means: more than make up 500 x 500 pixels.
 SAMPLE = 16
 # How many are tried until that many were found that hold data.
 TRIES = 4 * SAMPLE

@@ -194,9 +194,9 @@ class Tiling:
         row, column = origin
         return cls(Axis.anchored(height, window, row), Axis.anchored(width, window, column), scale)
 
-    def without_overlap(self) -> "Tiling":
-        """Tiles of about the same size that hardly share a pixel."""
-        size = max(self.rows.size, self.columns.size)
+    def for_means(self) -> "Tiling":
+        """Tiles that cover the scene about once, larger by half, for at their edges means are a little off."""
+        size = 3 * max(self.rows.size, self.columns.size) // 2
         return Tiling.spread(self.rows.length, self.columns.length, self.scale, size, 0)
 
     @functools.cached_property

@@ -68,6 +68,7 @@ def test_every_mode_is_compared(tmp_path):
         "32 | 0",
         "32 | 8",
         "32 | 16",
+        "32 | 8, own means",
         "seam-free 32 | 16",
         "32 | 8, own frames",
         "seam-free 32 | 16, own frames",

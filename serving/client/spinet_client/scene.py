@@ -122,7 +122,7 @@ class SceneMap:
                 sums.add(client.find_means(request.images[None]), request.frames)
         """
         sums = MeanSums(len(self._series.valid))
-        tiling = self._tiling.without_overlap()
+        tiling = self._tiling.for_means()
         for tile in spread_out(tiling.tiles):
             request = cut_request(self._series, tiling, tile, self._choice)
             if request is not None:

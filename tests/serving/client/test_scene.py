@@ -143,7 +143,7 @@ def test_tiles_share_the_means_of_the_scene_if_the_model_can(fake, ask, scene):
     np.testing.assert_array_equal(probability, expected["probability"])
     asked = [request.model_spec.signature_name for request in fake.requests if hasattr(request, "inputs")]
     sample = asked.count("means")
-    assert 4 <= sample <= len(Tiling.spread(19, 23, SCALE, 8, 0).tiles)
+    assert 2 <= sample <= len(Tiling.spread(19, 23, SCALE, 8, 4).for_means().tiles)
     assert asked == ["describe", *["means"] * sample, *["with_means"] * (len(asked) - sample - 1)]
     own = ask(fake.address, "predict_scene", *scene, **SMALL)
     assert np.nanmax(np.abs(own - probability)) > 0.05
