@@ -1,5 +1,6 @@
 """Loading a trained model from its file."""
 
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -32,7 +33,29 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise SpinetError(f"Expected a .keras model file, as model.save() writes it. {path} is not one.")
     try:
+        _require_fitting_sizes(path)
         return keras.models.load_model(path, compile=False)
-    # A damaged archive fails in many ways, depending on the place of the damage.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, zipfile.BadZipFile) as error:
-        raise SpinetError(f"Cannot load the model {path}: {error}") from error
+    except SpinetError:
+        raise
+    # A damaged archive fails in many ways, depending on the place of the damage and on the backend.
+    except Exception as error:
+        raise SpinetError(f"Cannot load the model {path}: {str(error) or type(error).__name__}") from error
+
+
+def _require_fitting_sizes(path: Path) -> None:
+    """Refuse a network of this package that is larger than its weights: building it could take forever."""
+    with zipfile.ZipFile(path) as archive:
+        model = json.loads(archive.read("config.json"))
+        # At two bytes for a weight, or more.
+        held = archive.getinfo("model.weights.h5").file_size // 2
+    if not str(model.get("registered_name", "")).startswith("spinet_tf>"):
+        return
+    sizes = {name: size for name, size in model["config"].items() if isinstance(size, int | float)}
+    blocks = max((size for name, size in sizes.items() if name.endswith("blocks")), default=0)
+    # A block has two convolutions, 3 x 3 or more, at least.
+    if max(sizes.values(), default=0) > held or blocks * 18 * sizes.get("filters", 1) ** 2 > held:
+        shown = ", ".join(f"{name} {size:g}" for name, size in sizes.items())
+        raise SpinetError(
+            f"Expected a model whose sizes fit its weights. {path} holds at most {held:,} of them, and its sizes are "
+            f"{shown}. The file is damaged: take another copy of it."
+        )

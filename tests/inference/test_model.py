@@ -1,5 +1,8 @@
 """Model files load, or say what is wrong with them."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -43,6 +46,34 @@ def test_truncated_and_damaged_archives_are_refused(tiny_spinet, tmp_path):
     path.write_bytes(content.replace(b'"class_name": "SPInet"', b'"class_name": "Nobody"'))
     with pytest.raises(SpinetError, match="Cannot load the model"):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("filters", 65536), ("filters", 2**31 - 1), ("tefa_blocks", 60_000), ("bands", 2**31), ("scale", 1e308)],
+)
+def test_networks_larger_than_their_weights_are_refused_at_once(tiny_spinet, tmp_path, name, size):
+    tiny_spinet.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        content = {member: archive.read(member) for member in archive.namelist()}
+    config = json.loads(content["config.json"])
+    config["config"][name] = size
+    content["config.json"] = json.dumps(config)
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for member, data in content.items():
+            archive.writestr(member, data)
+    with pytest.raises(SpinetError, match=rf"sizes fit its weights.* {name} {size:g}.*take another copy"):
+        load_model(tmp_path / "model.keras")
+
+
+def test_what_a_backend_runs_out_of_is_told(tiny_spinet, tmp_path, monkeypatch):
+    def load(path, compile):
+        raise MemoryError
+
+    tiny_spinet.save(tmp_path / "model.keras")
+    monkeypatch.setattr("keras.models.load_model", load)
+    with pytest.raises(SpinetError, match=r"Cannot load the model .*model\.keras: MemoryError"):
+        load_model(tmp_path / "model.keras")
 
 
 def test_code_in_a_model_file_is_not_run(tmp_path):
