@@ -67,7 +67,7 @@ def train(strategy, folder):
     keras.utils.set_random_seed(3)
     with prepare_devices(strategy, deterministic=False):
         score = MatthewsCorrelation(from_logits=True)
-        model = SPInet(bands=2, scale=2, filters=8, tefa_blocks=1, bottleneck=2)
+        model = SPInet(bands=2, scale=2, filters=8, tefa_blocks=1, bottleneck=2, fusion="plain")
         # Clipped always. The large epsilon keeps Adam from making much of what rounding does to small gradients.
         optimizer = keras.optimizers.Adam(0.01, global_clipnorm=0.05, epsilon=1e-2)
         loss = keras.losses.BinaryCrossentropy(from_logits=True)

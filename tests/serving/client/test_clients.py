@@ -104,7 +104,7 @@ def test_requests_are_given_up_when_their_time_is_over(fake, ask, hasty):
 
 def test_servers_take_turns(fake, ask):
     with FakeServer() as other:
-        ask([fake.address, other.address], "predict_scene", images()[0], tile=3, overlap=1, concurrency=1)
+        ask([fake.address, other.address], "predict_scene", images()[0], tile=3, overlap=1, concurrency=1, means="tile")
         assert len(fake.requests) > 1
         assert abs(len(fake.requests) - len(other.requests)) <= 1
 
