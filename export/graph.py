@@ -64,10 +64,7 @@ class Exportable:
 
         Operation by operation: a graph would be traced anew for every shape, and be optimised as the files' are.
         """
-        reflectance = images.astype(np.float32) / np.float32(QUANTIFICATION)
-        frame_mask = np.arange(images.shape[1]) < num_frames[:, None]
-        logits = self.model({"images": reflectance, "frame_mask": frame_mask}, training=False)
-        return tf.sigmoid(logits).numpy()
+        return tf.sigmoid(self.model(_inputs(images, num_frames), training=False)).numpy()
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """As an engine does, operation by operation."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.layers import BicubicUpsampling, BilinearUpsampling, ReflectanceNormalization, TemporalMean
+from spinet_tf.layers.multi_resolution_fusion import extend
 from spinet_tf.models.backbone import band_names, count_bands, frames_input, listed
 
 # He et al., https://arxiv.org/abs/1512.03385, table 1: the kind of block, and how many of it each stack has.
@@ -136,11 +137,7 @@ class AtrousSegmentation(keras.layers.Layer):
 
     def call(self, x, training=False):
         _, height, width, _ = ops.shape(x)
-        for axis in (1, 2):
-            size = ops.shape(x)[axis]
-            # ops.pad repeats no edge by an amount that is unknown.
-            positions = ops.arange(-(-size // _STRIDE) * _STRIDE)
-            x = ops.take(x, ops.minimum(positions, size - 1), axis=axis)
+        x = extend(extend(x, _STRIDE, axis=1), _STRIDE, axis=2)
         features = self.network(x, training=training)
         return self.projection(features)[:, :height, :width]
 
