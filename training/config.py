@@ -80,6 +80,12 @@ def _band_names(value):
     return tuple(value)
 
 
+def _model_name(value):
+    if not isinstance(value, str) or not value:
+        raise _UnfitError("the name of a preset such as tiny-simulated, or a .keras file")
+    return value
+
+
 def _count_or_names(value):
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
         return tuple(value)
@@ -138,7 +144,9 @@ class Config:
 
     Attributes:
         model: sizes of the network.
-        bands: names of the bands that the network sees; None for all bands of the first scene.
+        start: a trained model to go on from, with its network, weights, bands and normalisation: the name of a preset
+            or a `.keras` file. `model` is then left out. None for random weights.
+        bands: names of the bands that the network sees; None for those of `start`, or all bands of the first scene.
         patch: height and width of a patch in pixels of the images; less where the scenes are smaller.
         batch: patches that each update of the weights sees.
         accumulate: parts that a batch is computed in, one after the other, which saves memory. Batch normalisation then
@@ -175,6 +183,7 @@ class Config:
     """
 
     model: ModelConfig = ModelConfig()
+    start: Annotated[str | None, _model_name] = None
     bands: Annotated[tuple[str, ...] | None, _band_names] = None
     patch: Annotated[int, whole(2)] = 32
     batch: Annotated[int, whole(1)] = 8
@@ -207,6 +216,11 @@ class Config:
     seed: Annotated[int, whole(0)] = 0
 
     def __post_init__(self) -> None:
+        if self.start is not None and self.model != ModelConfig():
+            raise SpinetError(
+                f"Expected no sizes of a network beside start: {self.start}, which has its own. Leave `model` out, or "
+                "`start`."
+            )
         series = self.model.series
         most = self.frame_count if isinstance(self.frame_count, int) else self.frame_count[1]
         if series and (self.frames == "all" or most > series):

@@ -8,6 +8,7 @@ from spinet_tf.losses import CrossEntropySoftMCC, SoftMCC
 from spinet_tf.models import rematerialize
 from training.config import Config
 from training.data import TrainingData
+from training.start import build_from_start
 from training.systems import build_system, require_settings
 
 LOSSES = {
@@ -19,16 +20,10 @@ LOSSES = {
 
 def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric) -> keras.Model:
     """Build the network that a configuration and the data ask for, and compile it with a score of its maps."""
-    common = {"bands": data.bands, "scale": data.scale, "mean": data.mean, "std": data.std, "dtype": config.precision}
-    sizes = config.model.overrides()
-    require_settings(config.model.system, sizes, common)
-    try:
-        if config.model.system == "spinet":
-            model = SPInet.named(config.model.configuration, **common, **sizes)
-        else:
-            model = build_system(config.model.system, sizes, **common)
-    except ValueError as error:
-        raise SpinetError(f"The configuration's `model` does not make a network: {error}") from error
+    if config.start is None:
+        model = _new_network(config, data)
+    else:
+        model = build_from_start(config.start, data.scale, config.precision)
     if config.remat:
         rematerialize(model)
     model.compile(
@@ -41,6 +36,18 @@ def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric)
     # Variables made now need not be made by the first step, which would be traced twice for it.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _new_network(config: Config, data: TrainingData) -> keras.Model:
+    common = {"bands": data.bands, "scale": data.scale, "mean": data.mean, "std": data.std, "dtype": config.precision}
+    sizes = config.model.overrides()
+    require_settings(config.model.system, sizes, common)
+    try:
+        if config.model.system == "spinet":
+            return SPInet.named(config.model.configuration, **common, **sizes)
+        return build_system(config.model.system, sizes, **common)
+    except ValueError as error:
+        raise SpinetError(f"The configuration's `model` does not make a network: {error}") from error
 
 
 def build_optimizer(config: Config, updates: int) -> keras.optimizers.Optimizer:

@@ -33,12 +33,14 @@ from training.data import TrainingData, open_data
 from training.devices import STRATEGIES, adapt_to_replicas, is_chief, prepare_devices, replicas
 from training.network import build_model
 from training.output import prepare_output
+from training.start import with_start_bands
 from training.tensorboard import tensorboard_callbacks
 
 OUTPUTS = ("best.keras", "last.keras", "log.csv", "tensorboard", "config.yaml", FILE)
 
 EPILOG = """examples:
   python -m training.train --config training/configs/demo.yaml --data scenes --output runs/demo
+  python -m training.train --config training/configs/finetune.yaml --data my/eopatches    # start from the preset
   python -m training.train --config training/configs/ai4eo.yaml --data prepared            # into runs/ai4eo
   python -m training.train --config training/configs/ai4eo.yaml --data prepared --dry-run  # what would it cost?
   python -m training.train --config training/configs/ai4eo.yaml --data prepared --strategy mirrored
@@ -62,6 +64,8 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
     Example:
         train(load_config("training/configs/demo.yaml"), Path("scenes"), Path("runs/demo"))
     """
+    config = with_start_bands(config)
+    _require_start_elsewhere(config, output)
     opened = open_data(config, data)
     identity = _identity(config, opened)
     earlier = None if overwrite else read_identity(output)
@@ -90,7 +94,8 @@ def train(config: Config, data: Path, output: Path, overwrite: bool = False, str
                 require_room(output, room_for(model))
                 save_config(config, output / "config.yaml")
     bands = ", ".join(opened.bands)
-    print(f"Model: {model.count_params():,} parameters, bands {bands}, {opened.scale}x finer output")
+    origin = f", from {config.start}" if config.start else ""
+    print(f"Model: {model.count_params():,} parameters, bands {bands}, {opened.scale}x finer output{origin}")
     print(
         f"Training: {config.epochs} epochs of {opened.steps} steps of {config.batch} patches of {opened.patch} pixels"
     )
@@ -184,6 +189,14 @@ def _identity(config: Config, data: TrainingData) -> str:
     return json.dumps({"configuration": settings, "data": data.identity}, sort_keys=True)
 
 
+def _require_start_elsewhere(config: Config, output: Path) -> None:
+    if config.start is not None and Path(config.start).resolve().parent == output.resolve():
+        raise SpinetError(
+            f"Expected an output other than the folder of the model to start from. Received: {output}, where this run "
+            f"would replace {Path(config.start).name}. Choose another output."
+        )
+
+
 def _require_same_run(earlier: str, identity: str, output: Path) -> None:
     before, now = json.loads(earlier), json.loads(identity)
     differing = [
@@ -229,7 +242,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.dry_run:
         from training.forecast import dry_run
 
-        dry_run(config, arguments.data)
+        dry_run(with_start_bands(config), arguments.data)
         return
     train(config, arguments.data, output, arguments.overwrite, arguments.strategy)
 

@@ -66,6 +66,7 @@ def test_the_projects_own_configurations(path, tmp_path):
         ("frames: randon", "expected one of all, clearest, random (did you mean 'random'?). Received: 'randon'"),
         ("weights: 3", "expected one of uniform, ai4eo, scene. Received: 3"),
         ("augment: 1", "expected true or false. Received: 1"),
+        ("start: 3", "expected the name of a preset such as tiny-simulated, or a .keras file. Received: 3"),
         ("bands: B04", "expected a list of different band names such as [B02, B03, B04]. Received: 'B04' (text)"),
         ("bands: [B04, B04]", "expected a list of different band names"),
         ("validation_scenes: 0", "expected a whole number of 1 or more, or a list of names of scenes. Received: 0"),

@@ -6,12 +6,17 @@ import keras
 import numpy as np
 import pytest
 
+from spinet_tf import SPInet
 from spinet_tf.data.scene import open_scene
+from spinet_tf.errors import SpinetError
 from spinet_tf.metrics import MatthewsCorrelation
+from tests.helpers import randomize
+from tests.training.conftest import PixelModel
 from training.config import Config, ModelConfig, load_config
 from training.data import open_data
 from training.network import build_model, build_optimizer, learning_rate
 from training.prepare import main as prepare
+from training.start import build_from_start, load_start, with_start_bands
 from training.train import OUTPUTS, main
 
 CONFIG = """
@@ -199,3 +204,79 @@ def test_help_shows_examples(capsys):
         main(["--help"])
     assert end.value.code == 0
     assert "python -m training.train --config" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The file of a SPInet with weights to go on from, which sees two bands."""
+    model = SPInet(("B08", "B04"), filters=4, tefa_blocks=0, bottleneck=2, fusion="plain", mean=[0.3, 0.1], std=[2, 1])
+    path = tmp_path_factory.mktemp("trained") / "model.keras"
+    randomize(model).save(path)
+    return path
+
+
+def test_a_run_starts_from_a_trained_model(command, trained, tmp_path, capsys, monkeypatch):
+    # A run of no steps saves what it starts from.
+    monkeypatch.setattr(
+        "training.train.fit", lambda model, batches, epochs, keeper, callbacks: keeper.save("best.keras")
+    )
+    assert command(f"{CONFIG}\nstart: {trained}") == 0
+    assert f"bands B08, B04, 4x finer output, from {trained}" in capsys.readouterr().out
+    assert load_config(tmp_path / "run" / "config.yaml").bands == ("B08", "B04")
+    before, after = (keras.models.load_model(path) for path in (trained, tmp_path / "run" / "best.keras"))
+    for old, new in zip(before.weights, after.weights, strict=True):
+        np.testing.assert_array_equal(new, old, err_msg=old.path)
+
+
+def test_the_network_to_start_from_keeps_weights_and_normalisation(scenes, trained):
+    config = with_start_bands(
+        Config(start=str(trained), split="rows", patch=8, frame_count=4, precision="mixed_bfloat16")
+    )
+    model = build_model(config, open_data(config, scenes / "eopatch-0"), MatthewsCorrelation())
+    before = load_start(str(trained))
+    for old, new in zip(before.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(new, old, err_msg=old.path)
+    np.testing.assert_allclose(np.ravel(model.get_layer("normalization").mean), [0.3, 0.1], rtol=1e-6)
+    assert model.get_layer("tern").dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_preset_is_started_from_by_name():
+    config = with_start_bands(Config(start="tiny-simulated"))
+    assert config.bands == SPInet.from_preset("tiny-simulated").band_names
+    assert with_start_bands(Config()).bands is None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("start: nothing.keras", "nothing.keras, which is not there"),
+        ("start: {file}\nbands: [B04, B08]", "Expected bands B08, B04, those of"),
+        ("start: {file}\nmodel: {{configuration: paper}}", "Leave `model` out"),
+        ("start: {other}", "is a PixelModel"),
+        ("start: {unnamed}", "is a SPInet without names"),
+    ],
+)
+def test_models_that_cannot_be_started_from(command, trained, tmp_path, capsys, more, message):
+    other, unnamed = tmp_path / "other.keras", tmp_path / "unnamed.keras"
+    if "{other}" in more:
+        model = PixelModel()
+        model.build({"images": (None, None, None, None, 12), "frame_mask": (None, None)})
+        model.save(other)
+    if "{unnamed}" in more:
+        SPInet(2, filters=4, tefa_blocks=0, bottleneck=2, fusion="plain").save(unnamed)
+    assert command(CONFIG + more.format(file=trained, other=other, unnamed=unnamed)) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_another_scale_cannot_be_started_from(trained):
+    with pytest.raises(SpinetError, match=r"Expected labels 4 times finer .* Received: 2 times"):
+        build_from_start(str(trained), 2, "float32")
+
+
+def test_a_run_does_not_replace_the_model_it_starts_from(command, trained, capsys):
+    assert command(f"{CONFIG}\nstart: {trained}", "--overwrite", output=trained.parent) == 1
+    assert "Choose another output" in capsys.readouterr().err
+    assert trained.is_file()
