@@ -1,9 +1,14 @@
 """Losses: soft Matthews' correlation for maps of two classes; for super-resolution of unregistered targets PIUnet's."""
 
+import math
+
 import keras
+import numpy as np
 from keras import ops
 
 from spinet_tf.errors import SpinetError
+from spinet_tf.layers.logit_normal import widening
+from spinet_tf.layers.multi_resolution_fusion import extend
 from spinet_tf.layers.replicas import sum_over_replicas
 from spinet_tf.matthews import matthews_corrcoef_from_counts
 
@@ -145,14 +150,7 @@ class SoftMCC(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         y_true, weight = y_true
-        rank = len(y_pred.shape)
-        if len(y_true.shape) != rank or len(weight.shape) > rank:
-            # Broadcasting would count pixels of one sample against those of another.
-            raise SpinetError(
-                "Expected truth and prediction of one shape, and weights with as many dimensions or fewer. "
-                f"Received: {y_true.shape}, {y_pred.shape} and {weight.shape}"
-            )
-        weight = ops.reshape(weight, (*ops.shape(weight), *([1] * (rank - len(weight.shape)))))
+        weight = _of_pixels(weight, y_true, y_pred)
         # 1 - p of a probability near 1 would have no digits left.
         positive = ops.sigmoid(y_pred) if self.from_logits else y_pred
         negative = ops.sigmoid(-y_pred) if self.from_logits else 1 - y_pred
@@ -201,3 +199,101 @@ class CrossEntropySoftMCC(keras.losses.Loss):
 
     def get_config(self):
         return {"from_logits": self.from_logits, "name": self.name}
+
+
+@keras.saving.register_keras_serializable(package="spinet_tf")
+class LogitNormalCrossEntropy(keras.losses.Loss):
+    """Cross-entropy of logits with normal noise that the pixels of a small square share.
+
+    A model with uncertainty gives each pixel's logit a mean m and a standard deviation d. In every square of `side` x
+    `side` pixels one number e ~ N(0, 1) moves all logits, each by its own deviation:
+
+        p(labels of a square) = integral of N(e; 0, 1) * product over its pixels of p(label | m + d e)
+
+    and the loss is -log of it. Were the noise drawn for every pixel by itself, a label would say nothing of d: each
+    pixel's likelihood depends on its marginal logit alone. Shared, it says how much neighbours err together, as they do
+    where a whole parcel is taken for another crop or where its frames are few; there, a square counts for less than so
+    many independent pixels. With d = 0 the loss is the binary cross-entropy; with `side=1` it is that of the marginal.
+
+    The integral is Gauss and Hermite's sum over 16 values of e, so the loss is no random number. Squares are counted
+    from the first row and column; those at the end may be smaller.
+
+    Args:
+        side: of the squares, in pixels of the label.
+        name: name of the loss.
+
+    Call arguments:
+        y_true: (batch, height, width, 1): 1 or 0. Other values (255 is unknown) are for pixels of weight 0.
+        y_pred: (batch, height, width, 2): marginal logit and standard deviation, as a `SPInet` with uncertainty gives.
+        sample_weight: weight per pixel, shape of `y_true`, with or without its last dimensions: the power to which a
+            pixel's likelihood counts.
+
+    Returns:
+        A float32 number: the sum over the squares, divided by the number of pixels.
+
+    Raises:
+        SpinetError: if the shapes do not belong together.
+
+    Example:
+        model = SPInet(uncertainty=True)
+        model.compile("adam", LogitNormalCrossEntropy(), weighted_metrics=[MatthewsCorrelation(from_logits=True)])
+
+    Reference:
+        Monteiro et al., "Stochastic segmentation networks", https://arxiv.org/abs/2006.06015, of which this is the
+        simplest case; Kendall & Gal, https://arxiv.org/abs/1703.04977, section 3.3, whose noise is each pixel's own.
+    """
+
+    def __init__(self, side=8, name="logit_normal_cross_entropy"):
+        super().__init__(name=name)
+        self.side = side
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # As in `SoftMCC`.
+        weight = ops.ones((1,) * len(y_pred.shape)) if sample_weight is None else sample_weight
+        return super().__call__((y_true, weight), y_pred)
+
+    def call(self, y_true, y_pred):
+        y_true, weight = y_true
+        if len(y_pred.shape) != 4 or y_pred.shape[-1] != 2:
+            raise SpinetError(
+                "Expected logits and their deviations, (batch, height, width, 2), as SPInet(uncertainty=True) gives. "
+                f"Received: {y_pred.shape}"
+            )
+        weight = ops.broadcast_to(_of_pixels(weight, y_true, y_pred), ops.shape(y_true))
+        logit, deviation = y_pred[..., :1], y_pred[..., 1:]
+        points, shares = np.polynomial.hermite_e.hermegauss(16)
+        # (batch, height, width, points)
+        logits = logit * widening(deviation) + deviation * ops.convert_to_tensor(points.astype("float32"))
+        log_likelihoods = _sum_over_squares(weight * (y_true * logits - ops.softplus(logits)), self.side)
+        log_shares = np.log(shares / math.sqrt(2 * math.pi)).astype("float32")
+        losses = -ops.logsumexp(log_likelihoods + log_shares, axis=-1)
+        _, height, width, _ = ops.shape(y_true)
+        return ops.sum(losses, axis=(1, 2)) / ops.cast(height * width, losses.dtype)
+
+    def get_config(self):
+        return {"side": self.side, "name": self.name}
+
+
+def _of_pixels(weight, y_true, y_pred):
+    """Weights with as many dimensions as predictions have."""
+    rank = len(y_pred.shape)
+    if len(y_true.shape) != rank or len(weight.shape) > rank:
+        # Broadcasting would count pixels of one sample against those of another.
+        raise SpinetError(
+            "Expected truth and prediction of one shape, and weights with as many dimensions or fewer. "
+            f"Received: {y_true.shape}, {y_pred.shape} and {weight.shape}"
+        )
+    return ops.reshape(weight, (*ops.shape(weight), *([1] * (rank - len(weight.shape)))))
+
+
+def _sum_over_squares(x, side):
+    """Sums of `x` (batch, height, width, features) over squares, those at the end as large as there is room."""
+    for axis in (1, 2):
+        size = ops.shape(x)[axis]
+        x = extend(x, side, axis)
+        inside = ops.arange(ops.shape(x)[axis]) < size
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        x = ops.where(ops.reshape(inside, shape), x, ops.zeros((), x.dtype))
+    _, height, width, features = ops.shape(x)
+    return ops.sum(ops.reshape(x, (-1, height // side, side, width // side, side, features)), axis=(2, 4))

@@ -28,7 +28,8 @@ class MatthewsCorrelation(keras.metrics.Metric):
 
     Call arguments:
         y_true: 1 or 0 per pixel, any shape. Other values (255 is unknown) are for pixels of weight 0.
-        y_pred: probabilities or logits of the same shape.
+        y_pred: probabilities or logits of the same shape; or, for truth of shape (..., 1), logits and their deviations,
+            (..., 2), as `SPInet(uncertainty=True)` gives them: the deviations do not count.
         sample_weight: weight per pixel or per sample: shape of `y_true`, with or without its last dimensions.
 
     Returns:
@@ -54,6 +55,9 @@ class MatthewsCorrelation(keras.metrics.Metric):
         self.lost = self.add_variable((4,), "zeros", dtype=_SUM_DTYPE, name="lost")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        if y_pred.shape[-1:] == (2,) and y_true.shape[-1:] == (1,):
+            y_pred = y_pred[..., :1]
         threshold = math.log(self.threshold / (1 - self.threshold)) if self.from_logits else self.threshold
         predicted = ops.cast(y_pred, "float32") > threshold
         actual = ops.cast(y_true, "float32") > 0.5

@@ -181,4 +181,11 @@ def spinet(model, batch, batch_statistics=False):
     batch = backbone(model, [np.asarray(x, "float64") for x in batch], batch_statistics)
     batch = [convolution(x[None], weights_of(model.get_layer("upsampling")))[0] for x in batch]
     batch = [pixel_shuffle(x, model.scale) for x in batch]
-    return np.stack(fusion(batch, weights_of(model.get_layer("fusion")), batch_statistics))
+    answers = np.stack(fusion(batch, weights_of(model.get_layer("fusion")), batch_statistics))
+    return logit_normal(answers) if model.uncertainty else answers
+
+
+def logit_normal(x):
+    """Mean and log variance of a logit to the marginal logit and the standard deviation."""
+    variance = np.exp(5 * np.tanh(x[..., 1] / 5))
+    return np.stack([x[..., 0] / np.sqrt(1 + np.pi * variance / 8), np.sqrt(variance)], axis=-1)

@@ -8,10 +8,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.integrate import quad
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn.metrics import matthews_corrcoef
 
 from spinet_tf.errors import SpinetError
-from spinet_tf.losses import CrossEntropySoftMCC, RegisteredL1, RegisteredLaplace, SoftMCC
+from spinet_tf.losses import CrossEntropySoftMCC, LogitNormalCrossEntropy, RegisteredL1, RegisteredLaplace, SoftMCC
 from spinet_tf.metrics import CPSNR, cpsnr
 
 
@@ -95,7 +98,15 @@ def test_equal_a_loop_over_the_shifts(rng):
 
 
 @pytest.mark.parametrize(
-    "made", [RegisteredL1(), RegisteredLaplace(), CPSNR(), SoftMCC(from_logits=True), CrossEntropySoftMCC(name="sum")]
+    "made",
+    [
+        RegisteredL1(),
+        RegisteredLaplace(),
+        CPSNR(),
+        SoftMCC(from_logits=True),
+        CrossEntropySoftMCC(name="sum"),
+        LogitNormalCrossEntropy(side=4),
+    ],
 )
 def test_survive_a_config_round_trip(made):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(made))
@@ -230,3 +241,70 @@ def test_soft_mcc_trains_on_jax():
     code = FIT.format(loss="CrossEntropySoftMCC")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def shared_noise(truth, marginal, deviation, weight, side):
+    """The loss in float64, by SciPy's integration over each square's noise."""
+    mean = marginal * np.sqrt(1 + np.pi / 8 * deviation**2)
+    total = 0.0
+    for sample in range(len(truth)):
+        for rows in range(0, truth.shape[1], side):
+            for columns in range(0, truth.shape[2], side):
+                square = np.s_[sample, rows : rows + side, columns : columns + side, 0]
+
+                def likelihood(noise, square=square):
+                    p = expit(mean[square] + deviation[square] * noise)
+                    log = weight[square] * (truth[square] * np.log(p) + (1 - truth[square]) * np.log(1 - p))
+                    return np.exp(log.sum()) * norm.pdf(noise)
+
+                total -= np.log(quad(likelihood, -8, 8)[0])
+    return total / truth.size
+
+
+def test_noise_that_pixels_share_is_integrated_out(rng):
+    truth, marginal, weight = maps(rng, (2, 5, 4, 1))
+    deviation = rng.uniform(0.2, 1.2, truth.shape).astype("float32")
+    weight[0, 1] = 0
+    unknown = np.where(weight == 0, 255, truth)
+    y_pred = np.concatenate([marginal, deviation], axis=-1)
+    for side in (1, 3, 8):
+        loss = LogitNormalCrossEntropy(side)(unknown, y_pred, weight)
+        assert float(loss) == pytest.approx(shared_noise(truth, marginal, deviation, weight, side), rel=2e-4)
+
+
+def test_without_noise_it_is_the_cross_entropy(rng):
+    truth, marginal, weight = maps(rng)
+    y_pred = np.concatenate([marginal, 0 * marginal], axis=-1)
+    p = sigmoid(marginal)
+    expected = (weight * -(truth * np.log(p) + (1 - truth) * np.log(1 - p))).mean()
+    assert float(LogitNormalCrossEntropy(side=3)(truth, y_pred, weight)) == pytest.approx(expected, rel=1e-5)
+    # A pixel's own noise says nothing: the likelihood is that of the marginal.
+    expected = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+    for deviation in (0.5, 2.0):
+        noisy = np.concatenate([marginal, np.full_like(marginal, deviation)], axis=-1)
+        assert float(LogitNormalCrossEntropy(side=1)(truth, noisy)) == pytest.approx(expected, rel=0.02)
+
+
+def test_neighbours_that_err_together_ask_for_noise():
+    """Where squares are wholly right or wholly wrong the loss wants a great deviation, where pixels are not a small."""
+    together = np.zeros((1, 16, 16, 1), "float32")
+    together[:, :8, :8] = 1
+    apart = np.zeros_like(together)
+    apart[:, ::2, ::2] = 1
+    deviation = tf.fill((1, 16, 16, 1), 1.0)
+    # What suits three pixels in four.
+    logit = tf.fill((1, 16, 16, 1), -float(np.log(3)))
+    gradients = []
+    for truth in (together, apart):
+        with tf.GradientTape() as tape:
+            tape.watch(deviation)
+            loss = LogitNormalCrossEntropy()(truth, tf.concat([logit, deviation], -1))
+        gradients.append(float(tf.reduce_sum(tape.gradient(loss, deviation))))
+    assert gradients[0] < -0.01
+    assert gradients[1] > 0.01
+
+
+def test_it_refuses_what_no_model_with_uncertainty_gives(rng):
+    truth, logits, _ = maps(rng)
+    with pytest.raises(SpinetError, match=r"Expected logits and their deviations.* Received: \(3, 4, 5, 1\)"):
+        LogitNormalCrossEntropy()(truth, logits)

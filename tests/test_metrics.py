@@ -168,3 +168,11 @@ def test_threshold_out_of_range(threshold):
 def test_shapes_that_would_broadcast_are_refused():
     with pytest.raises(SpinetError, match="one shape"):
         MatthewsCorrelation().update_state(np.ones((2, 4, 4)), np.ones((2, 4, 4, 1)))
+
+
+def test_deviations_of_logits_do_not_count(rng):
+    truth, probability, weight = random_maps()
+    logits = np.log(probability / (1 - probability))
+    metric = MatthewsCorrelation(from_logits=True)
+    metric.update_state(truth, np.concatenate([logits, rng.uniform(0, 5, logits.shape)], axis=-1), weight)
+    np.testing.assert_allclose(metric.result(), sklearn_mcc(truth, probability, weight), atol=1e-12)

@@ -49,7 +49,7 @@ class ValidationMaps(keras.callbacks.Callback):
         mask = np.arange(images.shape[1]) < batch.num_frames[:_SHOWN, None]
         # Not predict_on_batch, in which several workers would wait for each other, and only the chief is here.
         outputs = self.model({"images": images.astype("float32"), "frame_mask": mask}, training=False)
-        logits = keras.ops.convert_to_numpy(outputs)
+        logits = keras.ops.convert_to_numpy(outputs)[..., :1]
         numbers = [self.bands.index(name) if name in self.bands else 0 for name in _COLOURS]
         # Zeros are padding, or were not seen.
         seen = np.where(images > 0, images, np.nan)[..., numbers]

@@ -3,6 +3,7 @@
 from spinet_tf.layers.bicubic_upsampling import BicubicUpsampling
 from spinet_tf.layers.bilinear_upsampling import BilinearUpsampling
 from spinet_tf.layers.equivariant_unit import EquivariantUnit
+from spinet_tf.layers.logit_normal import LogitNormal
 from spinet_tf.layers.masked_batch_normalization import MaskedBatchNormalization
 from spinet_tf.layers.multi_resolution_fusion import MultiResolutionFusion
 from spinet_tf.layers.pixel_shuffle import PixelShuffle
@@ -19,6 +20,7 @@ __all__ = [
     "BicubicUpsampling",
     "BilinearUpsampling",
     "EquivariantUnit",
+    "LogitNormal",
     "MaskedBatchNormalization",
     "MultiResolutionFusion",
     "PixelShuffle",

@@ -23,6 +23,7 @@ class MultiResolutionFusion(FrameLayer):
 
     Args:
         filters: features of every branch.
+        outputs: how many numbers each pixel is projected to.
 
     Call arguments:
         x: (batch, height, width, features).
@@ -30,7 +31,7 @@ class MultiResolutionFusion(FrameLayer):
         training: whether BN uses the batch's statistics.
 
     Returns:
-        Logits (batch, height, width, 1) in float32.
+        Logits (batch, height, width, outputs) in float32.
 
     Example:
         >>> MultiResolutionFusion(48)(keras.random.normal((1, 36, 28, 48))).shape
@@ -40,9 +41,10 @@ class MultiResolutionFusion(FrameLayer):
         Valsesia & Magli, IGARSS 2022, figure 2; after HRNet, https://arxiv.org/abs/1908.07919.
     """
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters, outputs=1, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
+        self.outputs = outputs
         policy = self.dtype_policy
         # Strides 4 and 8 in float32 under every policy: TensorFlow 2.21 on CPUs with AMX computes them wrongly in
         # bfloat16 for 8 or 16 features, and their share of the work is small.
@@ -63,7 +65,7 @@ class MultiResolutionFusion(FrameLayer):
         ]
         self.exchange_norms = [MaskedBatchNormalization(dtype=policy, name=f"exchange_norm_{s}") for s in STRIDES]
         # Logits in float32 under every policy: the loss needs them.
-        self.projection = keras.layers.Conv2D(1, 1, dtype="float32", name="projection")
+        self.projection = keras.layers.Conv2D(outputs, 1, dtype="float32", name="projection")
 
     def build(self, x_shape):
         joint_shape = (None, None, None, len(STRIDES) * self.filters)
@@ -90,10 +92,10 @@ class MultiResolutionFusion(FrameLayer):
         return self.projection(ops.concatenate(full, axis=-1))[:, :height, :width]
 
     def compute_output_shape(self, x_shape):
-        return (*x_shape[:-1], 1)
+        return (*x_shape[:-1], self.outputs)
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "filters": self.filters, "outputs": self.outputs}
 
 
 def resample(x, at, to):

@@ -17,6 +17,7 @@ class PlainFusion(FrameLayer):
 
     Args:
         filters: the `filters` of the fusion block that it replaces.
+        outputs: how many numbers each pixel is projected to.
 
     Call arguments:
         x: (batch, height, width, features).
@@ -24,7 +25,7 @@ class PlainFusion(FrameLayer):
         training: whether BN uses the batch's statistics.
 
     Returns:
-        Logits (batch, height, width, 1) in float32.
+        Logits (batch, height, width, outputs) in float32.
 
     Example:
         >>> PlainFusion(48)(keras.random.normal((1, 36, 28, 48))).shape
@@ -34,9 +35,10 @@ class PlainFusion(FrameLayer):
         Valsesia & Magli, IGARSS 2022, section 3.2 and table 2.
     """
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters, outputs=1, **kwargs):
         super().__init__(**kwargs)
         self.filters = filters
+        self.outputs = outputs
         policy = self.dtype_policy
         self.width = _width_of_equal_size(filters)
         self.convolution_1 = keras.layers.Conv2D(self.width, 3, padding="same", dtype=policy, name="convolution_1")
@@ -44,7 +46,7 @@ class PlainFusion(FrameLayer):
         self.convolution_2 = keras.layers.Conv2D(self.width, 3, padding="same", dtype=policy, name="convolution_2")
         self.norm_2 = MaskedBatchNormalization(dtype=policy, name="norm_2")
         # Logits in float32 under every policy: the loss needs them.
-        self.projection = keras.layers.Conv2D(1, 1, dtype="float32", name="projection")
+        self.projection = keras.layers.Conv2D(outputs, 1, dtype="float32", name="projection")
 
     def build(self, x_shape):
         hidden_shape = (None, None, None, self.width)
@@ -58,10 +60,10 @@ class PlainFusion(FrameLayer):
         return self.projection(x)
 
     def compute_output_shape(self, x_shape):
-        return (*x_shape[:-1], 1)
+        return (*x_shape[:-1], self.outputs)
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters}
+        return {**super().get_config(), "filters": self.filters, "outputs": self.outputs}
 
 
 def _width_of_equal_size(filters):

@@ -2,22 +2,20 @@
 
 - BN is part of the convolution before it, or of the projection before it. Where it ends a unit, its scale is left to
   what follows: s * leaky_relu(x) is leaky_relu(s * x) for positive s.
-- Query and key of the attention need one projection: (x Q + q) (x K + k)' is (x Q K' + q K') x' but for terms that all
-  keys share, which the softmax does not see. So do value and output: w (x V + v) O + o is (w x) V O + v O + o.
+- The attention's merged projections, which training computes in each step, are constants.
 - TERN's filters and the mean over the frames are both linear: frames are mixed first, and shifted after.
 - The fusion block projects each scale to one number before it is upsampled, not after.
 - Padding is set to zero once, at the input, and is finite from there on; nothing that counts looks at it.
 """
 
-import math
-
 import keras
 import numpy as np
 from keras import ops
 
-from spinet_tf.layers import PixelShuffle, ReflectanceNormalization
+from spinet_tf.layers import LogitNormal, PixelShuffle, ReflectanceNormalization
 from spinet_tf.layers.frames import FrameLayer, known_or, leaky_relu, masked_mean, per_frame, spatial_mean
 from spinet_tf.layers.multi_resolution_fusion import STRIDES, extend, resample
+from spinet_tf.layers.temporal_attention import merged_projections
 from spinet_tf.models.backbone import frames_input
 
 # A scale that is nothing beside 1, but that one can divide by.
@@ -78,11 +76,14 @@ class FoldedSPInet(keras.Model):
         x = PixelShuffle(model.scale, dtype=dtype, name="pixel_shuffle")(x)
         fusion = FoldedPlainFusion if model.fusion == "plain" else FoldedFusion
         logits = fusion(layer("fusion"), dtype=dtype, name="fusion")(x)
+        if model.uncertainty:
+            logits = LogitNormal(dtype="float32", name="logit_normal")(logits)
         super().__init__(inputs=inputs, outputs=logits, name=f"{model.name}_folded", trainable=False)
         self.band_names = model.band_names
         self.scale = model.scale
         self.tefa_blocks = model.tefa_blocks
         self.filters = model.filters
+        self.uncertainty = model.uncertainty
 
     def call_with_means(self, inputs, block_means, frame_means):
         """Logits with the means behind TEFA's gates and TERN's filters from elsewhere: of a scene, for its tiles.
@@ -104,6 +105,8 @@ class FoldedSPInet(keras.Model):
         x = layer("long_skip")([layer("mid")(x, mask=mask), head])
         x, own_frame_means = layer("tern").call_with_means(x, mask, frame_means)
         logits = layer("fusion")(layer("pixel_shuffle")(layer("upsampling")(x)))
+        if self.uncertainty:
+            logits = layer("logit_normal")(logits)
         return logits, ops.stack(own_means, axis=1), own_frame_means
 
 
@@ -131,7 +134,9 @@ class FoldedUnit(FrameLayer):
         self.convolution = _convolution(
             *_with_norm(unit.norm_in, kernel, bias), activation=leaky_relu, dtype=dtype, name="convolution"
         )
-        query, output = _merged_projections(unit.attention)
+        attention = unit.attention
+        joint = _arrays(attention.query_key_value)
+        query, output = merged_projections(*joint, *_arrays(attention.projection), attention.heads, numpy=np)
         scale, shift = _coefficients(unit.norm_out)
         if free:
             scale = np.where(np.abs(scale) < _SMALL, _SMALL, scale)
@@ -290,7 +295,7 @@ class FoldedFusion(keras.layers.Layer):
         return sum(logits)[:, :height, :width]
 
     def compute_output_shape(self, x_shape):
-        return (*x_shape[:-1], 1)
+        return (*x_shape[:-1], self.projections[0].filters)
 
 
 class FoldedPlainFusion(keras.layers.Layer):
@@ -316,7 +321,7 @@ class FoldedPlainFusion(keras.layers.Layer):
         return x
 
     def compute_output_shape(self, x_shape):
-        return (*x_shape[:-1], 1)
+        return (*x_shape[:-1], self.projection.filters)
 
 
 def _softmax(scores, mask):
@@ -330,28 +335,6 @@ def _softmax(scores, mask):
         return ops.ones_like(scores)
     penalty = ops.cast(ops.where(mask, 0.0, -1e9), scores.dtype)
     return ops.softmax(scores + ops.expand_dims(penalty, (1, 2)), axis=-1)
-
-
-def _merged_projections(attention):
-    """Kernel and bias of the query that needs no key, (F, heads * F), and of the output that needs no value."""
-    joint_kernel, joint_bias = _arrays(attention.query_key_value)
-    output, output_bias = _arrays(attention.projection)
-    features, heads = len(output), attention.heads
-    # Each (features, heads, features / heads); biases without the first axis.
-    query, key, value = (part.reshape(features, heads, -1) for part in np.split(joint_kernel, 3, axis=1))
-    query_bias, _, value_bias = (part.reshape(heads, -1) for part in np.split(joint_bias, 3))
-    output = output.reshape(heads, -1, features)
-    root = math.sqrt(features // heads)
-    return (
-        (
-            np.einsum("ahd,bhd->ahb", query, key).reshape(features, -1) / root,
-            np.einsum("hd,bhd->hb", query_bias, key).reshape(-1) / root,
-        ),
-        (
-            np.einsum("ahd,hdb->hab", value, output).reshape(-1, features),
-            np.einsum("hd,hdb->b", value_bias, output) + output_bias,
-        ),
-    )
 
 
 def _arrays(layer):

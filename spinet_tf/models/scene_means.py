@@ -23,7 +23,7 @@ def call_with_means(model, inputs, block_means, frame_means):
         frame_means: (batch, time, filters) float32, TERN's for every frame; NaN likewise.
 
     Returns:
-        Logits, float32 (batch, scale * height, scale * width, 1); and the input's own means, shaped as those given.
+        What the model returns, float32; and the input's own means, shaped as those given.
 
     Example:
         _, blocks, frames = call_with_means(model, scene, nan_blocks, nan_frames)
@@ -42,4 +42,6 @@ def call_with_means(model, inputs, block_means, frame_means):
     x = layer("temporal_mean")(x, mask=mask)
     x = layer("pixel_shuffle")(layer("upsampling")(x))
     logits = layer("fusion")(x, mask=ops.any(mask, axis=1))
+    if model.uncertainty:
+        logits = layer("logit_normal")(logits)
     return logits, ops.stack(own_means, axis=1), own_frame_means

@@ -4,6 +4,7 @@ import keras
 
 from spinet_tf.layers import (
     TERN,
+    LogitNormal,
     MultiResolutionFusion,
     PixelShuffle,
     PlainFusion,
@@ -43,6 +44,8 @@ class SPInet(keras.Model):
         fusion: "multi_resolution", or "plain" for the paper's ablation.
         mean: per-band mean of the training data in reflectance; None for 0.
         std: per-band standard deviation of the training data in reflectance; None for 1.
+        uncertainty: whether the model also says how far each logit may be off, see `spinet_tf.layers.LogitNormal`. It
+            is trained with `spinet_tf.losses.LogitNormalCrossEntropy`.
         dtype: dtype policy of the layers, "mixed_bfloat16" for example; None for Keras' global one.
 
     Call arguments:
@@ -50,7 +53,8 @@ class SPInet(keras.Model):
         (batch, time), true for real frames. Padding frames may hold anything.
 
     Returns:
-        Logits, float32 (batch, scale * height, scale * width, 1).
+        Logits, float32 (batch, scale * height, scale * width, 1). With `uncertainty` there are two features: the logit,
+        whose sigmoid is the probability as without, and its standard deviation.
 
     Raises:
         ValueError: for an unknown `fusion`, repeated band names, or sizes that do not fit each other.
@@ -77,6 +81,7 @@ class SPInet(keras.Model):
         fusion="multi_resolution",
         mean=None,
         std=None,
+        uncertainty=False,
         dtype=None,
         name="spinet",
     ):
@@ -94,7 +99,10 @@ class SPInet(keras.Model):
         x = keras.layers.Conv2D(filters * scale**2, 3, padding="same", dtype=dtype, name="upsampling")(x)
         x = PixelShuffle(scale, dtype=dtype, name="pixel_shuffle")(x)
         # A sample without any real frame is nothing to learn statistics from.
-        logits = FUSIONS[fusion](filters, dtype=dtype, name="fusion")(x, mask=keras.ops.any(mask, axis=1))
+        known = keras.ops.any(mask, axis=1)
+        logits = FUSIONS[fusion](filters, outputs=1 + uncertainty, dtype=dtype, name="fusion")(x, mask=known)
+        if uncertainty:
+            logits = LogitNormal(dtype="float32", name="logit_normal")(logits)
         super().__init__(inputs=inputs, outputs=logits, name=name)
 
         # === Config ===
@@ -107,6 +115,7 @@ class SPInet(keras.Model):
         self.fusion = fusion
         self.mean = mean
         self.std = std
+        self.uncertainty = uncertainty
         self.policy = dtype
         self.band_names = names
 
@@ -147,6 +156,7 @@ class SPInet(keras.Model):
             "fusion": self.fusion,
             "mean": listed(self.mean),
             "std": listed(self.std),
+            "uncertainty": self.uncertainty,
             "dtype": self.policy,
             "name": self.name,
         }

@@ -24,6 +24,7 @@ OVER_IMAGES = {
     "bilinear": lambda **kw: layers.BilinearUpsampling(3, **kw),
     "fusion": lambda **kw: layers.MultiResolutionFusion(8, **kw),
     "plain": lambda **kw: layers.PlainFusion(8, **kw),
+    "normal": lambda **kw: layers.LogitNormal(**kw),
 }
 REFERENCES = {
     "attention": lambda batch, w, training: [reference.attention(x, w, heads=2) for x in batch],
@@ -37,6 +38,7 @@ REFERENCES = {
     "bilinear": lambda batch, w, training: [reference.bilinear(x, 3) for x in batch],
     "fusion": reference.multi_resolution_fusion,
     "plain": reference.plain_fusion,
+    "normal": lambda batch, w, training: [reference.logit_normal(x) for x in batch],
 }
 LENGTHS = (4, 1, 2)
 
@@ -127,7 +129,7 @@ def test_mixed_precision_stays_close_to_float32(name, rng):
     assert all(w.dtype == "float32" for w in mixed.weights)
     x = rng.normal(size=(2, 3, 8, 8, F) if name in OVER_FRAMES else (2, 16, 24, F)).astype("float32")
     y, expected = mixed(x), np.asarray(full(x))
-    assert y.dtype == ("float32" if name in ("normalization", "fusion", "plain") else "bfloat16")
+    assert y.dtype == ("float32" if name in ("normalization", "fusion", "plain", "normal") else "bfloat16")
     error = np.abs(np.asarray(keras.ops.cast(y, "float32")) - expected)
     assert error.max() < 0.1 * expected.std()
     assert error.mean() < 0.01 * expected.std()

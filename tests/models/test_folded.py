@@ -12,7 +12,7 @@ from spinet_tf.models.folded import folded
 from tests.helpers import assert_close, padded, randomize
 
 CONFIGURATIONS = [
-    {"tefa_blocks": 2},
+    {"tefa_blocks": 2, "uncertainty": True},
     {"tefa_blocks": 1, "heads": 2, "fusion": "plain", "scale": 2},
 ]
 

@@ -69,9 +69,11 @@ def test_summary_reads_like_the_paper():
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("fusion", ["multi_resolution", "plain"])
-def test_equals_the_reference(fusion, training, rng):
-    model = SPInet(bands=3, scale=2, filters=8, tefa_blocks=2, bottleneck=2, heads=2, fusion=fusion)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"fusion": "plain"}, {"uncertainty": True}, {"fusion": "plain", "uncertainty": True}]
+)
+def test_equals_the_reference(arguments, training, rng):
+    model = SPInet(bands=3, scale=2, filters=8, tefa_blocks=2, bottleneck=2, heads=2, **arguments)
     randomize(model)
     samples = [rng.normal(size=(time, 5, 6, 3)) for time in (4, 1, 3)]
     expected = reference.spinet(model, samples, batch_statistics=training)
@@ -137,6 +139,23 @@ def test_a_saved_model_loads_in_a_fresh_process(backend, tmp_path, rng, monkeypa
         np.testing.assert_array_equal(logits, expected)
     else:
         assert_close(logits, expected, 1e-5)
+
+
+def test_models_from_before_there_was_uncertainty_have_none():
+    config = SPInet(filters=8, tefa_blocks=1, bottleneck=2).get_config()
+    del config["uncertainty"]
+    model = SPInet.from_config(config)
+    assert not model.uncertainty
+    assert model.output.shape[-1] == 1
+
+
+def test_the_uncertain_model_is_itself_after_saving(tmp_path, rng):
+    model = randomize(SPInet(filters=8, tefa_blocks=1, bottleneck=2, uncertainty=True))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    inputs = padded([rng.normal(size=(2, 3, 4, 12))], 2, 0, rng)
+    np.testing.assert_array_equal(again(inputs), model(inputs))
+    assert again.count_params() == SPInet(filters=8, tefa_blocks=1, bottleneck=2).count_params() + 4 * 8 + 1
 
 
 @pytest.mark.parametrize("name", ["SPInet", "PIUnet", "HighResNet", "RAMS"])
