@@ -120,6 +120,7 @@ class ModelConfig:
     bottleneck: Annotated[int | None, whole(1)] = None
     heads: Annotated[int | None, whole(1)] = None
     fusion: Annotated[str | None, one_of(*FUSIONS)] = None
+    uncertainty: Annotated[bool | None, _yes_or_no] = None
     blocks: Annotated[int | None, whole(0)] = None
     squeeze: Annotated[int | None, whole(1)] = None
     layers: Annotated[int | None, whole(1)] = None
@@ -153,7 +154,8 @@ class Config:
             sees the parts.
         steps: updates in an epoch; None for as many as see every patch once.
         epochs: after each, the model is scored on the validation scenes and saved.
-        loss: "cross_entropy", "soft_mcc" (1 - a differentiable Matthews correlation), or "both", their sum.
+        loss: "cross_entropy", "soft_mcc" (1 - a differentiable Matthews correlation), or "both", their sum. A model
+            with uncertainty has its own cross-entropy, `spinet_tf.losses.LogitNormalCrossEntropy`.
         weights: what label pixels weigh in the loss, see `spinet_tf.data.patches.labelled`.
         optimizer: "adam", or "adamw" with `weight_decay`.
         weight_decay: AdamW's.

@@ -4,7 +4,7 @@ import keras
 
 from spinet_tf import SPInet
 from spinet_tf.errors import SpinetError
-from spinet_tf.losses import CrossEntropySoftMCC, SoftMCC
+from spinet_tf.losses import CrossEntropySoftMCC, LogitNormalCrossEntropy, SoftMCC
 from spinet_tf.models import rematerialize
 from training.config import Config
 from training.data import TrainingData
@@ -28,7 +28,7 @@ def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric)
         rematerialize(model)
     model.compile(
         build_optimizer(config, config.epochs * data.steps),
-        LOSSES[config.loss](from_logits=True),
+        build_loss(config, model),
         weighted_metrics=[score],
         # JAX always compiles. TensorFlow's XLA is slower on CPUs, and compiles anew for every number of frames.
         jit_compile=keras.backend.backend() == "jax",
@@ -36,6 +36,18 @@ def build_model(config: Config, data: TrainingData, score: keras.metrics.Metric)
     # Variables made now need not be made by the first step, which would be traced twice for it.
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def build_loss(config: Config, model: keras.Model) -> keras.losses.Loss:
+    """The loss of a configuration, for a model of it."""
+    if not getattr(model, "uncertainty", False):
+        return LOSSES[config.loss](from_logits=True)
+    if config.loss != "cross_entropy":
+        raise SpinetError(
+            f"Expected the loss cross_entropy for a model with uncertainty. Received: {config.loss}, which teaches it "
+            "none. Leave `loss` or `uncertainty` out."
+        )
+    return LogitNormalCrossEntropy()
 
 
 def _new_network(config: Config, data: TrainingData) -> keras.Model:
