@@ -64,7 +64,7 @@ class EquivariantUnit(FrameLayer):
 
         def activate_and_attend(x, scale, shift):
             x = leaky_relu(affine(x, scale, shift))
-            return x + self.attention(x, mask=mask)
+            return x + self.attention.attend(x, mask)
 
         x = (keras.remat(activate_and_attend) if remat else activate_and_attend)(x, scale, shift)
         return affine(x, *self.norm_out.coefficients(x, mask=mask, training=training, remat=remat))

@@ -52,39 +52,32 @@ class TemporalAttention(FrameLayer):
         self.projection.build((None, features))
 
     def call(self, x, mask=None, return_attention_scores=False):
+        return self.attend(mask_frames(x, mask), mask, return_attention_scores)
+
+    def attend(self, x, mask, return_attention_scores=False):
+        """As a call, for `x` whose padding is finite, as it is behind any convolution of this package."""
         batch, time, height, width, features = ops.shape(x)
-        x = mask_frames(x, mask)
+        (query_kernel, query_bias), (output_kernel, output_bias) = self._merged()
+        # Every pixel is a sequence of frames. Products of two matrices are the fastest form on every backend.
         x = ops.transpose(ops.reshape(x, (batch, time, height * width, features)), (0, 2, 1, 3))
-        query, key, value = (self._split_heads(projected, x) for projected in self._project(x))
-
-        scores = ops.matmul(query / math.sqrt(features // self.heads), ops.swapaxes(key, -1, -2))
-        weights = self._softmax(scores, mask)
-        attended = ops.matmul(ops.cast(weights, value.dtype), value)
-
-        if self.heads > 1:
-            attended = ops.swapaxes(attended, 2, 3)
-        y = self.projection(ops.reshape(attended, (-1, features)))
-        y = ops.transpose(ops.reshape(y, (batch, height * width, time, features)), (0, 2, 1, 3))
-        y = ops.reshape(y, (batch, time, height, width, features))
+        query = ops.matmul(ops.reshape(x, (-1, features)), query_kernel) + query_bias
+        # Heads lie beside each other in the query's features, and so they do in what is attended.
+        query = ops.reshape(query, (batch, height * width, time * self.heads, features))
+        weights = self._softmax(ops.matmul(query, ops.swapaxes(x, -1, -2)), mask)
+        attended = ops.matmul(ops.cast(weights, x.dtype), x)
+        attended = ops.reshape(attended, (-1, self.heads * features))
+        y = ops.reshape(ops.matmul(attended, output_kernel) + output_bias, (batch, height * width, time, features))
+        y = ops.reshape(ops.transpose(y, (0, 2, 1, 3)), (batch, time, height, width, features))
         if return_attention_scores:
-            return y, ops.mean(weights, axis=2) if self.heads > 1 else weights
+            weights = ops.reshape(weights, (batch, height * width, time, self.heads, time))
+            return y, ops.mean(weights, axis=3)
         return y
 
-    def _project(self, x):
-        """Query, key and value, each (batch * pixels * time, features)."""
-        # Products of two matrices are the fastest form on every backend, and weights are cheaper to split than outputs.
-        x = ops.reshape(x, (-1, x.shape[-1]))
-        kernels = ops.split(self.query_key_value.kernel, 3, axis=-1)
-        biases = ops.split(self.query_key_value.bias, 3)
-        return [ops.matmul(x, kernel) + bias for kernel, bias in zip(kernels, biases, strict=True)]
-
-    def _split_heads(self, projected, sequences):
-        """(batch * pixels * time, features) -> (batch, pixels, [heads,] time, features / heads)."""
-        batch, pixels, time, features = ops.shape(sequences)
-        if self.heads == 1:
-            return ops.reshape(projected, (batch, pixels, time, features))
-        split = ops.reshape(projected, (batch, pixels, time, self.heads, features // self.heads))
-        return ops.swapaxes(split, 2, 3)
+    def _merged(self):
+        joint, output = self.query_key_value, self.projection
+        weights = [ops.cast(weight, "float32") for weight in (joint.kernel, joint.bias, output.kernel, output.bias)]
+        merged = merged_projections(*weights, self.heads)
+        return [[ops.cast(w, self.compute_dtype) for w in pair] for pair in merged]
 
     def _softmax(self, scores, mask):
         # float32: in half precision the weights of many frames would not sum to one.
@@ -93,10 +86,41 @@ class TemporalAttention(FrameLayer):
             # One frame attends to itself alone; Keras warns about a softmax over one number.
             return ops.ones_like(scores)
         if mask is not None:
-            batch, time = ops.shape(mask)
-            # Finite, so that a sample without any real frame gets uniform weights and not NaN.
-            scores = ops.where(ops.reshape(mask, (batch, *([1] * (len(scores.shape) - 2)), time)), scores, -1e9)
+            # Finite, so that a sample without any real frame gets weights that are not NaN.
+            scores = scores + ops.expand_dims(ops.where(mask, 0.0, -1e9), (1, 2))
         return ops.softmax(scores, axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "heads": self.heads}
+
+
+def merged_projections(joint_kernel, joint_bias, output_kernel, output_bias, heads, numpy=ops):
+    """The two projections that are left of four when those between which nothing else happens are one matrix.
+
+    Query and key need one: (x Q + q) (x K + k)' is (x Q K' + q K') x' but for terms that all keys share, which the
+    softmax does not see. So do value and output: w (x V + v) O + o is (w x) V O + v O + o, as weights sum to one.
+
+    Args:
+        joint_kernel: (features, 3 * features), of query, key and value.
+        joint_bias: (3 * features,).
+        output_kernel: (features, features).
+        output_bias: (features,).
+        heads: number of attention heads.
+        numpy: what computes, `keras.ops` or NumPy.
+
+    Returns:
+        Kernel and bias of the query that needs no key, (features, heads * features) and (heads * features,), divided by
+        the root of a head's features; and of the output that needs no value, (heads * features, features), (features,).
+    """
+    features = output_kernel.shape[0]
+    size = features // heads
+    # A bias is the row of an input that is one.
+    joint = numpy.concatenate([joint_kernel, joint_bias[None]])
+    joint = numpy.transpose(numpy.reshape(joint, (features + 1, 3, heads, size)), (1, 2, 0, 3))
+    query = numpy.matmul(joint[0], numpy.swapaxes(joint[1, :, :-1], -1, -2)) / math.sqrt(size)
+    query = numpy.reshape(numpy.swapaxes(query, 0, 1), (features + 1, heads * features))
+    output = numpy.matmul(joint[2], numpy.reshape(output_kernel, (heads, size, features)))
+    return (
+        (query[:-1], query[-1]),
+        (numpy.reshape(output[:, :-1], (-1, features)), numpy.sum(output[:, -1], axis=0) + output_bias),
+    )
