@@ -121,6 +121,12 @@ class Truth:
         label: uint8 (height, width), 1 cultivated, 0 not, 255 unknown.
         clear_frames: integer (height, width), how many frames saw each pixel clear.
 
+    Attributes:
+        known: bool (height, width). The other attributes hold the known pixels only, in its order.
+        cultivated: bool (pixels,).
+        near: bool (pixels,), whether they are near a boundary.
+        group: integer (pixels,), their number among `clear_frame_groups`.
+
     Raises:
         SpinetError: if the shapes differ.
 
@@ -130,12 +136,12 @@ class Truth:
 
     def __init__(self, label: np.ndarray, clear_frames: np.ndarray):
         _require_shape(clear_frames, label)
-        self._known = label != 255
-        self._cultivated = label[self._known] == 1
-        near = near_boundary(label)[self._known]
-        group = np.searchsorted(FRAME_STEPS, clear_frames[self._known], side="right")
-        self._kind = np.ravel_multi_index((self._cultivated.astype(int), near.astype(int), group), _KINDS)
-        self._weight = label_weights(label)[self._known]
+        self.known = label != 255
+        self.cultivated = label[self.known] == 1
+        self.near = near_boundary(label)[self.known]
+        self.group = np.searchsorted(FRAME_STEPS, clear_frames[self.known], side="right")
+        self._kind = np.ravel_multi_index((self.cultivated.astype(int), self.near.astype(int), self.group), _KINDS)
+        self._weight = label_weights(label)[self.known]
 
     def tally(self, values: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> Tally:
         """Count what the scores of a map need.
@@ -151,14 +157,14 @@ class Truth:
         Raises:
             SpinetError: if the map has not the label's shape.
         """
-        _require_shape(values, self._known)
+        _require_shape(values, self.known)
         thresholds = np.asarray(thresholds, "float64")
         intervals = len(thresholds) + 1
         # In float32, as a map is compared with its threshold.
-        known = np.nan_to_num(values[self._known].astype("float32"), nan=0)
+        known = np.nan_to_num(values[self.known].astype("float32"), nan=0)
         interval = np.searchsorted(thresholds.astype("float32"), known, side="left")
         pixels = np.bincount(self._kind * intervals + interval, minlength=np.prod(_KINDS) * intervals)
-        weights = np.bincount(self._cultivated * intervals + interval, self._weight, minlength=2 * intervals)
+        weights = np.bincount(self.cultivated * intervals + interval, self._weight, minlength=2 * intervals)
         return Tally(thresholds, pixels.reshape(*_KINDS, intervals), weights.reshape(2, intervals))
 
 
