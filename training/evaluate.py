@@ -39,6 +39,10 @@ EPILOG = """examples:
   # on scenes that the model has never seen, with the thresholds that the first run chose
   python -m training.evaluate --model runs/demo/best.keras --data other_scenes --all \\
       --thresholds-from runs/demo/evaluation/scores.json --output runs/demo/test
+
+  # and how far its probabilities can be trusted there
+  python -m training.evaluate --model runs/demo/best.keras --data other_scenes --all --uncertainty \\
+      --output runs/demo/trust
 """
 
 
@@ -65,6 +69,7 @@ def evaluate(
     everything: bool = False,
     thresholds: Thresholds | None = None,
     curve: bool = True,
+    uncertainty: bool = False,
     overwrite: bool = False,
 ) -> Evaluation:
     """Score a model and the NDVI baseline on what the split holds out, or on every scene, and write the reports.
@@ -81,6 +86,7 @@ def evaluate(
         thresholds: what an evaluation of other scenes chose; only with `everything`. Otherwise the model's is chosen
             on the scenes held out, and the baseline's are fitted on those that train.
         curve: whether MCC by number of frames is computed too, which takes several times as long.
+        uncertainty: whether calibration, and how well the uncertainty tells errors, are reported too.
         overwrite: whether earlier reports there may be replaced.
 
     Returns:
@@ -112,7 +118,7 @@ def evaluate(
 
     # Maps are drawn at the threshold that nothing here chose.
     shown_at = thresholds.model if thresholds else THRESHOLD
-    scorer = Scorer(engine, baseline, config.max_cloud, curve, type(model).__name__, shown_at)
+    scorer = Scorer(engine, baseline, config.max_cloud, curve, type(model).__name__, shown_at, uncertainty)
     scenes, panels = [], []
     for part in track(parts, "Scoring", len(parts)):
         result, pictures = scorer.score(part)
@@ -245,6 +251,12 @@ def main(argv: list[str] | None = None) -> None:
         help="leave out MCC by number of frames, for which each scene is mapped again with its 1, 2, 3, 5, 8, 12, 20, "
         "30, ... clearest frames: all in all two to four times the time",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="add how far probabilities can be trusted: calibration, risk against coverage, and how well errors are "
+        "found by the entropy of the probability and by the model's own uncertainty, if it gives one",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier reports in the output folder")
     arguments = parser.parse_args(argv)
     if arguments.thresholds_from and not arguments.all:
@@ -262,6 +274,7 @@ def main(argv: list[str] | None = None) -> None:
         everything=arguments.all,
         thresholds=thresholds,
         curve=not arguments.no_curve,
+        uncertainty=arguments.uncertainty,
         overwrite=arguments.overwrite,
     )
 

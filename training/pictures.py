@@ -22,6 +22,7 @@ ERROR_COLOURS = {
     "unknown": "#ffffff",
 }
 PROBABILITY_COLOURS = "viridis"
+UNCERTAINTY_COLOURS = "magma"
 UNSEEN_COLOUR = "#ffffff"
 
 # Longer sides are thinned out, so that a report of ten scenes of the challenge stays below 5 MB.
@@ -105,9 +106,15 @@ def class_picture(classes: np.ndarray, colours: dict[str, str]) -> Image.Image:
     return image
 
 
-def probability_picture(probability: np.ndarray) -> Image.Image:
+def uncertainty_picture(uncertainty: xr.DataArray) -> Picture:
+    """The uncertainty of a map, (height, width), 0 to 1, under the name that it has."""
+    title = f"Uncertainty: {uncertainty.attrs['long_name']}"
+    return Picture(title, probability_picture(uncertainty.to_numpy(), UNCERTAINTY_COLOURS))
+
+
+def probability_picture(probability: np.ndarray, colours_of: str = PROBABILITY_COLOURS) -> Image.Image:
     """A probability, (height, width), as a picture; white where it is NaN."""
-    colours = matplotlib.colormaps[PROBABILITY_COLOURS].with_extremes(bad=UNSEEN_COLOUR)
+    colours = matplotlib.colormaps[colours_of].with_extremes(bad=UNSEEN_COLOUR)
     return Image.fromarray(colours(_thinned(probability, _PHOTO_SIDE), bytes=True)).convert("RGB")
 
 

@@ -70,12 +70,51 @@ def threshold_plot(evaluation: Evaluation) -> str:
     return _svg(figure, axes)
 
 
-def _axes(x_label: str) -> tuple[Figure, Axes]:
+def reliability_plot(evaluation: Evaluation) -> str:
+    """The share of cultivated land against the probability that the model states, of all scenes together.
+
+    Args:
+        evaluation: what was found, with uncertainty.
+
+    Returns:
+        The address of an SVG for an HTML <img>.
+    """
+    figure, axes = _axes("probability stated", "share of cultivated land")
+    mean, share, pixels = evaluation.trust().reliability()
+    axes.plot((0, 1), (0, 1), color=_GREY, lw=1, ls="--", label="calibrated")
+    axes.plot(mean, share, color=_MODEL, lw=2, marker="o", ms=4, label=evaluation.model)
+    axes.bar(mean, pixels / pixels.sum(), width=0.04, color=_GREY, alpha=0.6, label="part of the pixels")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    return _svg(figure, axes)
+
+
+def risk_coverage_plot(evaluation: Evaluation) -> str:
+    """The error rate against how many of the least uncertain pixels are kept, of all scenes together.
+
+    Args:
+        evaluation: what was found, with uncertainty.
+
+    Returns:
+        The address of an SVG for an HTML <img>.
+    """
+    figure, axes = _axes("part of the pixels kept, the least uncertain", "error rate")
+    ways = {"by the entropy of the probability": False} | ({"by the model's own": True} if evaluation.has_own() else {})
+    for (label, own), colour in zip(ways.items(), (_MODEL, _NDVI), strict=False):
+        axes.plot(*evaluation.trust(own).risk_coverage(), color=colour, lw=2, label=label)
+    rate = 1 - evaluation.trust().risk_coverage()[1][-1]
+    coverage = np.linspace(rate, 1, 50)
+    axes.plot(coverage, (coverage - rate) / coverage, color=_GREY, lw=1, ls="--", label="errors last")
+    axes.set_xlim(0, 1)
+    return _svg(figure, axes)
+
+
+def _axes(x_label: str, y_label: str = "MCC") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.subplots()
     axes.set_xlabel(x_label)
-    axes.set_ylabel("MCC")
+    axes.set_ylabel(y_label)
     axes.grid(color="#e8e4dd")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

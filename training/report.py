@@ -9,8 +9,8 @@ import matplotlib
 from matplotlib.colors import to_hex
 
 from spinet_tf.files import replacing
-from training.pictures import CLASS_COLOURS, ERROR_COLOURS, PROBABILITY_COLOURS
-from training.plots import frames_plot, threshold_plot
+from training.pictures import CLASS_COLOURS, ERROR_COLOURS, PROBABILITY_COLOURS, UNCERTAINTY_COLOURS
+from training.plots import frames_plot, reliability_plot, risk_coverage_plot, threshold_plot
 from training.results import Evaluation, SceneResult
 from training.tables import score_tables
 
@@ -49,6 +49,9 @@ def write_report(path: Path, evaluation: Evaluation, panels: Sequence[Sequence[P
     plots = [("MCC against the threshold", threshold_plot(evaluation))]
     if evaluation.has_curve():
         plots.insert(0, ("MCC against the number of frames used", frames_plot(evaluation)))
+    if evaluation.has_uncertainty():
+        plots.append(("Reliability of the probability", reliability_plot(evaluation)))
+        plots.append(("Risk against coverage", risk_coverage_plot(evaluation)))
     systems = evaluation.systems()
     html = environment.get_template("report.html.jinja").render(
         evaluation=evaluation,
@@ -60,10 +63,15 @@ def write_report(path: Path, evaluation: Evaluation, panels: Sequence[Sequence[P
         ],
         class_colours=CLASS_COLOURS,
         error_colours=ERROR_COLOURS,
-        probability_colours=[to_hex(matplotlib.colormaps[PROBABILITY_COLOURS](place / 8)) for place in range(9)],
+        probability_colours=_ramp(PROBABILITY_COLOURS),
+        uncertainty_colours=_ramp(UNCERTAINTY_COLOURS) if evaluation.has_uncertainty() else [],
     )
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
+
+
+def _ramp(colours: str) -> list[str]:
+    return [to_hex(matplotlib.colormaps[colours](place / 8)) for place in range(9)]
 
 
 def _mcc_line(evaluation: Evaluation, scene: SceneResult) -> str:

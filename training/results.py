@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from training.scores import BOUNDARY_PIXELS, THRESHOLD, Score, Tally, frame_steps, mean_score
+from training.uncertainty_scores import PLACES, UncertaintyTally
 
 # Maps of the NDVI baseline are true or false, whatever threshold lies between.
 NDVI_THRESHOLD = 0.5
@@ -42,6 +43,9 @@ class SceneResult:
         tallies: the counts of "model", at `training.scores.THRESHOLDS`, and "ndvi", where there is a baseline.
         curves: for the same systems, MCC at each threshold by how many of the clearest frames were used; empty where
             no curve was asked for.
+        uncertainties: by how many of the clearest frames were used, sums of the model's map from which the trust in its
+            probabilities follows, by the entropy of the probability; empty where that was not asked for.
+        own: the same by the model's own uncertainty, where it gives one.
     """
 
     scene: str
@@ -49,6 +53,8 @@ class SceneResult:
     unseen: int
     tallies: Mapping[str, Tally]
     curves: Mapping[str, Mapping[int, np.ndarray]]
+    uncertainties: Mapping[int, UncertaintyTally] = dataclasses.field(default_factory=dict)
+    own: Mapping[int, UncertaintyTally] = dataclasses.field(default_factory=dict)
 
     def score(self, system: System) -> Score:
         """The scores of a system on this scene."""
@@ -110,6 +116,25 @@ class Evaluation:
         """Whether MCC against the number of frames was asked for."""
         return any(scene.curves for scene in self.scenes)
 
+    def has_uncertainty(self) -> bool:
+        """Whether the trust in the model's probabilities was asked for."""
+        return any(scene.uncertainties for scene in self.scenes)
+
+    def has_own(self) -> bool:
+        """Whether the model's own uncertainty was looked at too."""
+        return any(scene.own for scene in self.scenes)
+
+    def trust(self, own: bool = False, frames: int | None = None) -> UncertaintyTally:
+        """The sums of all scenes, of maps from so many of the clearest frames, or all."""
+        tallies = [scene.own if own else scene.uncertainties for scene in self.scenes]
+        return functools.reduce(
+            operator.add,
+            (
+                tally[min(frames or scene.frames, scene.frames)]
+                for tally, scene in zip(tallies, self.scenes, strict=True)
+            ),
+        )
+
     def steps(self) -> list[int]:
         """The numbers of frames that the curve goes through; the last is all frames of every scene."""
         return frame_steps(max(scene.frames for scene in self.scenes))
@@ -141,6 +166,14 @@ class Evaluation:
                 "Frames used: the clearest ones; a scene with fewer takes part with all it has. The last column is all "
                 f"frames with at most {self.max_cloud:.0%} of cloud, as everywhere else."
             )
+        if self.has_uncertainty():
+            notes.append(
+                "ECE: mean over the pixels of |share of cultivated land - mean probability| in 15 equal intervals of "
+                "the probability of cultivated land. Area under risk: the mean part of wrong pixels, over how many of "
+                "the least uncertain ones are kept; excess: over that of a perfect order. Errors found: average "
+                "precision of wrong pixels by their uncertainty, by chance the error rate. Pixels that no frame holds "
+                "data for do not count here."
+            )
         notes.append(
             "Mean: over scenes, of groups of pixels over the scenes that have some. Together: the pixels of all scenes "
             "counted as one. A score that is not defined, such as MCC where there is one class only, is 0. Unknown "
@@ -165,12 +198,32 @@ class Evaluation:
             "together": {system.key: dataclasses.asdict(self.together(system)) for system in systems},
             "notes": self.notes(),
         }
+        if self.has_uncertainty():
+            summary["uncertainty"] = {
+                name: self._trust_summary(own)
+                for name, own in (("entropy", False), ("own", True))
+                if not own or self.has_own()
+            }
         if self.has_curve():
             steps = self.steps()
             summary["mean"]["curve"] = {
                 "frames": steps,
                 **{system.key: [self.mean_curve_mcc(system, step) for step in steps] for system in systems},
             }
+        return summary
+
+    def _trust_summary(self, own: bool) -> dict[str, Any]:
+        tally = self.trust(own)
+        found = {place: tally.trust(place) for place in PLACES}
+        mean, share, pixels = (values.tolist() for values in tally.reliability())
+        summary: dict[str, Any] = {
+            **{place: dataclasses.asdict(trust) for place, trust in found.items() if trust},
+            "reliability": {"mean_probability": mean, "cultivated": share, "pixels": pixels},
+            "by_clear_frames": tally.by_clear_frames(),
+        }
+        if self.has_curve():
+            by_frames = {step: self.trust(own, step).trust() for step in self.steps()}
+            summary["by_frames"] = {step: dataclasses.asdict(trust) for step, trust in by_frames.items() if trust}
         return summary
 
     def _scene_summary(self, scene: SceneResult) -> dict[str, Any]:

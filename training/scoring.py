@@ -9,14 +9,15 @@ import xarray as xr
 from spinet_tf.data.patches import label_scale, labelled
 from spinet_tf.data.scene import clear_fraction, require_valid_frames, select_bands
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import Engine
+from spinet_tf.inference.engine import Engine, gives_uncertainty
 from spinet_tf.inference.scene import predict_scene
 from spinet_tf.models.ndvi import NDVIThresholds
 from spinet_tf.tiling.frames import choose_frames
-from training.pictures import Picture, scene_pictures
+from training.pictures import Picture, scene_pictures, uncertainty_picture
 from training.results import NDVI_THRESHOLD, SceneResult
 from training.scores import THRESHOLDS, Truth, frame_steps
 from training.split import Part
+from training.uncertainty_scores import UncertaintyTally, tally_uncertainty
 
 # The challenge's season, March to August, to which the NDVI baseline belongs, and its bands.
 SEASON = range(3, 9)
@@ -70,6 +71,7 @@ class Scorer:
         curve: whether MCC by number of frames is computed too.
         name: the model's, for the titles of pictures.
         shown_at: the threshold of the map in the pictures.
+        uncertainty: whether the trust in the model's probabilities is counted, and its uncertainty drawn.
 
     Example:
         result, pictures = Scorer(engine, NDVIThresholds(), 0.25, True, "SPInet", 0.5).score(Part(Path("eopatch-902")))
@@ -81,6 +83,7 @@ class Scorer:
     curve: bool
     name: str
     shown_at: float
+    uncertainty: bool = False
 
     def score(self, part: Part) -> tuple[SceneResult, list[Picture]]:
         """Map a scene with every frame that is clear enough; count, and draw."""
@@ -90,7 +93,10 @@ class Scorer:
         clear = seen["valid"].sum("time").to_numpy()
         truth = Truth(seen["label"].to_numpy(), clear.repeat(scale, axis=0).repeat(scale, axis=1))
 
-        probability = self._probability(seen, frames)
+        mapped = self._map(seen, frames)
+        probability = mapped["probability"].to_numpy()
+        trust = self._trust(truth, mapped)
+        trusts = {} if trust is None else {frames: trust}
         ndvi_map = self.baseline.predict(*ndvi_inputs(scene)[:3]) if self.baseline else None
         tallies = {"model": truth.tally(probability, THRESHOLDS)}
         if ndvi_map is not None:
@@ -100,16 +106,39 @@ class Scorer:
             # With all frames these are the maps made already; the baseline has its own rule for clear frames.
             curves = {system: {frames: tally.mcc_at_thresholds()} for system, tally in tallies.items()}
             for count in frame_steps(frames)[:-1]:
-                few = self._probability(seen, count)
-                curves["model"][count] = truth.tally(few, THRESHOLDS).mcc_at_thresholds()
+                few = self._map(seen, count)
+                tally = truth.tally(few["probability"].to_numpy(), THRESHOLDS)
+                curves["model"][count] = tally.mcc_at_thresholds()
+                trust = self._trust(truth, few)
+                if trust is not None:
+                    trusts[count] = trust
                 if self.baseline:
                     few_map = self._ndvi_map(seen, count, self.baseline)
                     curves["ndvi"][count] = truth.tally(few_map, [NDVI_THRESHOLD]).mcc_at_thresholds()
-        result = SceneResult(scene.attrs["name"], frames, int(np.isnan(probability).sum()), tallies, curves)
-        return result, scene_pictures(seen, probability, self.shown_at, ndvi_map, self.name)
+        result = SceneResult(
+            scene=scene.attrs["name"],
+            frames=frames,
+            unseen=int(np.isnan(probability).sum()),
+            tallies=tallies,
+            curves=curves,
+            uncertainties={count: entropy for count, (entropy, _) in trusts.items()},
+            own={count: own for count, (_, own) in trusts.items() if own is not None},
+        )
+        pictures = scene_pictures(seen, probability, self.shown_at, ndvi_map, self.name)
+        if self.uncertainty:
+            pictures.append(uncertainty_picture(mapped["uncertainty"]))
+        return result, pictures
 
-    def _probability(self, seen: xr.Dataset, count: int) -> np.ndarray:
-        return predict_scene(self.engine, seen, frames="clearest", count=count)["probability"].to_numpy()
+    def _map(self, seen: xr.Dataset, count: int) -> xr.Dataset:
+        return predict_scene(self.engine, seen, frames="clearest", count=count, uncertainty=self.uncertainty)
+
+    def _trust(self, truth: Truth, mapped: xr.Dataset) -> tuple[UncertaintyTally, UncertaintyTally | None] | None:
+        """What is counted of a map by the entropy of its probability, and by the model's own uncertainty."""
+        if not self.uncertainty:
+            return None
+        probability, uncertainty = (mapped[name].to_numpy() for name in ("probability", "uncertainty"))
+        own = tally_uncertainty(truth, probability, uncertainty) if gives_uncertainty(self.engine) else None
+        return tally_uncertainty(truth, probability), own
 
     def _ndvi_map(self, seen: xr.Dataset, count: int, baseline: NDVIThresholds) -> np.ndarray:
         fewer = seen.isel(time=choose_frames(clear_fraction(seen), "clearest", count))

@@ -8,7 +8,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from training.results import Evaluation, System
-from training.scores import BOUNDARY_PIXELS, Score, clear_frame_groups
+from training.scores import BOUNDARY_PIXELS, FRAME_STEPS, Score, clear_frame_groups
+from training.uncertainty_scores import PLACES, Trust, UncertaintyTally
 
 
 class Table(NamedTuple):
@@ -67,7 +68,59 @@ def score_tables(evaluation: Evaluation) -> list[Table]:
     )
     if evaluation.has_curve():
         tables.append(_curve_table(evaluation))
+    if evaluation.has_uncertainty():
+        tables += [_trust_table(evaluation), _frames_table(evaluation)]
     return tables
+
+
+def _trust_table(evaluation: Evaluation) -> Table:
+    columns: dict[str, Callable[[Trust], float]] = {
+        "ECE": lambda trust: trust.ece,
+        "Brier": lambda trust: trust.brier,
+        "NLL": lambda trust: trust.nll,
+        "error rate": lambda trust: trust.error_rate,
+        "area under risk": lambda trust: trust.aurc,
+        "excess": lambda trust: trust.excess_aurc,
+        "errors found": lambda trust: trust.error_detection,
+    }
+    places = dict(zip(PLACES, ("all pixels", f"within {BOUNDARY_PIXELS} px", "elsewhere"), strict=True))
+
+    def rows(name: str, tally: UncertaintyTally, place: str, by: str) -> list[list[str]]:
+        trust = tally.trust(place)
+        return (
+            [[name, f"{places[place]}, by {by}", *(_small(pick(trust)) for pick in columns.values())]] if trust else []
+        )
+
+    ways = [("entropy", False)] + ([("own uncertainty", True)] if evaluation.has_own() else [])
+    return Table(
+        f"Trust in {evaluation.model}'s probabilities, and in what its uncertainty says of errors at 0.5",
+        ["scene", "pixels, by uncertainty", *columns],
+        [
+            row
+            for scene in evaluation.scenes
+            for by, own in ways
+            for row in rows(scene.scene, (scene.own if own else scene.uncertainties)[scene.frames], "all", by)
+        ],
+        [row for place in PLACES for by, own in ways for row in rows("together", evaluation.trust(own), place, by)],
+    )
+
+
+def _frames_table(evaluation: Evaluation) -> Table:
+    """Uncertainty where there are few frames: used at all, or clear at a pixel."""
+    own = evaluation.has_own()
+    header = ["pixels of all scenes", "frames", "error rate", "mean entropy"] + ["mean own uncertainty"] * own
+    rows = []
+    if evaluation.has_curve():
+        for step in evaluation.steps():
+            found = [evaluation.trust(which, step).trust() for which in (False, True)[: 1 + own]]
+            means = [_small(trust.uncertainty) for trust in found if trust]
+            rows += [["all, clearest frames used", str(step), _small(found[0].error_rate), *means]] if found[0] else []
+    groups = [evaluation.trust(which).by_clear_frames() for which in (False, True)[: 1 + own]]
+    names = dict(zip((0, *FRAME_STEPS), clear_frame_groups(), strict=True))
+    for first, *others in zip(*groups, strict=True):
+        means = [_small(group["uncertainty"]) for group in (first, *others)]
+        rows.append(["seen clear", names[first["from"]], _small(first["error_rate"]), *means])
+    return Table("Uncertainty by number of frames", header, rows, [])
 
 
 def _of_group(name: str) -> Callable[[Score], float | None]:
@@ -108,6 +161,10 @@ def _curve_table(evaluation: Evaluation) -> Table:
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _small(value: float) -> str:
+    return f"{value:.4f}"
 
 
 def rich_table(table: Table) -> RichTable:

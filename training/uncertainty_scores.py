@@ -59,13 +59,13 @@ class UncertaintyTally:
 
     Attributes:
         bins: float64 (2, 15, 3): pixels, cultivated ones, and the sum of the probabilities, by interval.
-        losses: float64 (2, 2): sums of the squared difference and of the negative log-likelihood.
+        sums: float64 (2, 3): of the squared difference, of the negative log-likelihood, and of the uncertainty.
         levels: int64 (2, 2, levels): right and wrong pixels by level of uncertainty.
         groups: float64 (groups, 3): pixels, wrong ones, and the sum of the uncertainty, by the number of clear frames.
     """
 
     bins: np.ndarray
-    losses: np.ndarray
+    sums: np.ndarray
     levels: np.ndarray
     groups: np.ndarray
 
@@ -77,14 +77,13 @@ class UncertaintyTally:
         """What follows for the pixels of one of `PLACES`; None where there are none."""
         chosen = {"all": slice(None), "near_boundary": slice(1, 2), "elsewhere": slice(1)}[place]
         pixels, cultivated, probability = self.bins[chosen].sum(axis=0).T
-        brier, nll = self.losses[chosen].sum(axis=0)
+        brier, nll, uncertainty = self.sums[chosen].sum(axis=0)
         right, wrong = self.levels[chosen].sum(axis=0)
         total = pixels.sum()
         if not total:
             return None
         rate = wrong.sum() / total
         area = _area_under_risk(right, wrong)
-        middles = np.sqrt(np.append(LEVELS[0], LEVELS) * np.append(LEVELS, LEVELS[-1]))
         return Trust(
             pixels=int(total),
             ece=float(np.abs(cultivated - probability).sum() / total),
@@ -94,7 +93,7 @@ class UncertaintyTally:
             aurc=area,
             excess_aurc=area - _area_under_risk(*_all_wrong_last(right, wrong)),
             error_detection=_average_precision(right, wrong),
-            uncertainty=float(((right + wrong) * middles).sum() / total),
+            uncertainty=float(uncertainty / total),
         )
 
     def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,7 +150,7 @@ def tally_uncertainty(truth: Truth, probability: np.ndarray, uncertainty: np.nda
     level = (2 * near + wrong) * levels + np.searchsorted(LEVELS, u)
     return UncertaintyTally(
         bins=sums(interval, 2 * BINS, None, cultivated, p).reshape(2, BINS, 3),
-        losses=sums(near, 2, np.square(p - cultivated), -np.log(stated)),
+        sums=sums(near, 2, np.square(p - cultivated), -np.log(stated), u),
         levels=np.bincount(level, minlength=4 * levels).reshape(2, 2, levels),
         groups=sums(group, len(FRAME_STEPS) + 1, None, wrong, u),
     )
