@@ -197,9 +197,9 @@ def test_soft_mcc_refuses_shapes_that_would_broadcast():
 def test_cross_entropy_plus_soft_mcc_is_their_sum(rng):
     truth, logits, weight = maps(rng)
     p = sigmoid(logits)
-    cross_entropy = (weight * -(truth * np.log(p) + (1 - truth) * np.log(1 - p))).mean()
     loss = CrossEntropySoftMCC(from_logits=True)(truth, logits, weight)
-    assert float(loss) == pytest.approx(cross_entropy + soft_mcc(truth, p, weight), abs=1e-5)
+    expected = cross_entropy(truth, logits, weight) + soft_mcc(truth, p, weight)
+    assert float(loss) == pytest.approx(expected, abs=1e-5)
     again = CrossEntropySoftMCC()(truth, p.astype("float32"), weight)
     assert float(again) == pytest.approx(float(loss), abs=1e-5)
 
@@ -243,6 +243,11 @@ def test_soft_mcc_trains_on_jax():
     assert done.returncode == 0, done.stderr
 
 
+def cross_entropy(truth, logits, weight=1):
+    p = sigmoid(logits)
+    return (weight * -(truth * np.log(p) + (1 - truth) * np.log(1 - p))).mean()
+
+
 def shared_noise(truth, marginal, deviation, weight, side):
     """The loss in float64, by SciPy's integration over each square's noise."""
     mean = marginal * np.sqrt(1 + np.pi / 8 * deviation**2)
@@ -258,7 +263,7 @@ def shared_noise(truth, marginal, deviation, weight, side):
                     return np.exp(log.sum()) * norm.pdf(noise)
 
                 total -= np.log(quad(likelihood, -8, 8)[0])
-    return total / truth.size
+    return (total / truth.size + cross_entropy(truth, marginal, weight)) / 2
 
 
 def test_noise_that_pixels_share_is_integrated_out(rng):
@@ -275,11 +280,10 @@ def test_noise_that_pixels_share_is_integrated_out(rng):
 def test_without_noise_it_is_the_cross_entropy(rng):
     truth, marginal, weight = maps(rng)
     y_pred = np.concatenate([marginal, 0 * marginal], axis=-1)
-    p = sigmoid(marginal)
-    expected = (weight * -(truth * np.log(p) + (1 - truth) * np.log(1 - p))).mean()
+    expected = cross_entropy(truth, marginal, weight)
     assert float(LogitNormalCrossEntropy(side=3)(truth, y_pred, weight)) == pytest.approx(expected, rel=1e-5)
     # A pixel's own noise says nothing: the likelihood is that of the marginal.
-    expected = -(truth * np.log(p) + (1 - truth) * np.log(1 - p)).mean()
+    expected = cross_entropy(truth, marginal)
     for deviation in (0.5, 2.0):
         noisy = np.concatenate([marginal, np.full_like(marginal, deviation)], axis=-1)
         assert float(LogitNormalCrossEntropy(side=1)(truth, noisy)) == pytest.approx(expected, rel=0.02)
@@ -300,8 +304,8 @@ def test_neighbours_that_err_together_ask_for_noise():
             tape.watch(deviation)
             loss = LogitNormalCrossEntropy()(truth, tf.concat([logit, deviation], -1))
         gradients.append(float(tf.reduce_sum(tape.gradient(loss, deviation))))
-    assert gradients[0] < -0.01
-    assert gradients[1] > 0.01
+    assert gradients[0] < -0.005
+    assert gradients[1] > 0.005
 
 
 def test_it_refuses_what_no_model_with_uncertainty_gives(rng):
