@@ -5,6 +5,7 @@ The output folder receives table.md, results.json, maps.png and mcc.png, and und
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -18,16 +19,18 @@ from training.compare_report import notes, write_tables
 from training.compare_runs import run_all
 from training.compare_superresolution import super_resolution_table
 from training.output import prepare_output
-from training.tables import rich_table
+from training.tables import Table, rich_table
 
-EPILOG = """examples:
+RESUMABLE = """Whatever ends it, the same command goes on: runs that are finished are kept, one that was interrupted
+goes on from its checkpoint. To run one again, remove its folder.
+"""
+
+EPILOG = f"""examples:
   python -m training.compare --config training/configs/compare_cpu.yaml          # into runs/compare_cpu
   python -m training.compare --config training/configs/compare_cpu.yaml --output comparison
   KERAS_BACKEND=jax python -m training.compare --config training/configs/compare_gpu.yaml
 
-Whatever ends it, the same command goes on: runs that are finished are kept, one that was interrupted goes on from its
-checkpoint. To run one again, remove its folder.
-"""
+{RESUMABLE}"""
 
 
 def compare(comparison: CompareConfig, output: Path) -> None:
@@ -50,15 +53,20 @@ def compare(comparison: CompareConfig, output: Path) -> None:
     super_resolution = super_resolution_table(comparison, output)
     tables = write_tables(output, comparison, runs, super_resolution)
     pictures = draw_comparison(output, runs)
+    show(tables, notes(comparison), (output / "table.md", output / "results.json", *pictures))
+
+
+def show(tables: Iterable[Table], notes: Iterable[str], paths: Iterable[Path]) -> None:
+    """Print tables and what they mean, and which files were written."""
     console = Console()
     # A file has no edge.
     console.width = max(console.width, 110) if console.is_terminal else 160
     print()
     for table in tables:
         console.print(rich_table(table), "")
-    for note in notes(comparison):
+    for note in notes:
         print(note)
-    for path in (output / "table.md", output / "results.json", *pictures):
+    for path in paths:
         print(f"Wrote {path}")
 
 
@@ -70,19 +78,27 @@ def simulate_missing(folder: Path, simulated: Simulated) -> None:
         simulate_eopatch(path, [simulated.seed, number], simulated.size, simulated.dates)
 
 
+def read_arguments(
+    argv: list[str] | None, module: str, description: str, epilog: str, config_help: str
+) -> tuple[Path, Path]:
+    """The YAML file and the output folder that a command is given."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help=f"{config_help}: a YAML file")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: runs/<name of FILE>)")
+    arguments = parser.parse_args(argv)
+    return arguments.config, arguments.output or Path("runs") / arguments.config.stem
+
+
 @reports_errors
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.compare",
-        description=__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="what to compare: a YAML file")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write (default: runs/<name of FILE>)")
-    arguments = parser.parse_args(argv)
-    compare(load_comparison(arguments.config), arguments.output or Path("runs") / arguments.config.stem)
+    config, output = read_arguments(argv, "training.compare", __doc__ or "", EPILOG, "what to compare")
+    compare(load_comparison(config), output)
 
 
 if __name__ == "__main__":

@@ -112,32 +112,42 @@ def load_comparison(path: Path) -> CompareConfig:
     """
     content = read_yaml(path)
     where = str(path)
-    _require_keys(content, where, ("data", "budget", "seeds", "training", "systems"), ("super_resolution",))
+    require_keys(content, where, ("data", "budget", "seeds", "training", "systems"), ("super_resolution",))
     data = content["data"]
-    _require_keys(data, f"{where}: data", ("training", "test"), ("fit", "simulated"))
-    folders = {name: Path(str(data[name])) for name in ("training", "test")}
-    simulated = data.get("simulated") or {}
-    _require_keys(simulated, f"{where}: data: simulated", (), tuple(folders))
+    folders, simulated = read_folders(data, f"{where}: data", ("fit",))
     budget = read_settings(Budget, content["budget"], f"{where}: budget")
     if (budget.steps is None) == (budget.minutes is None):
         raise SpinetError(f"{where}: budget: expected steps or minutes, one of them. Received: {content['budget']}")
-    seeds = content["seeds"]
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
-        raise SpinetError(f"{where}: seeds: expected a list of whole numbers. Received: {seeds!r}")
     wanted = content.get("super_resolution")
     return CompareConfig(
         training=folders["training"],
         test=folders["test"],
         fit=Path(str(data.get("fit", data["training"]))),
-        simulated={
-            folders[name]: read_settings(Simulated, settings, f"{where}: data: simulated: {name}")
-            for name, settings in simulated.items()
-        },
+        simulated=simulated,
         budget=budget,
-        seeds=tuple(dict.fromkeys(seeds)),
+        seeds=read_seeds(content["seeds"], f"{where}: seeds"),
         systems=_read_systems(content["systems"], content["training"], budget, where),
         super_resolution=read_settings(SuperResolution, wanted, f"{where}: super_resolution") if wanted else None,
     )
+
+
+def read_folders(data: Any, where: str, others: tuple[str, ...] = ()) -> tuple[dict[str, Path], dict[Path, Simulated]]:
+    """The folders "training" and "test" that a file names, and how they are simulated; `others` are keys allowed."""
+    require_keys(data, where, ("training", "test"), (*others, "simulated"))
+    folders = {name: Path(str(data[name])) for name in ("training", "test")}
+    simulated = data.get("simulated") or {}
+    require_keys(simulated, f"{where}: simulated", (), tuple(folders))
+    return folders, {
+        folders[name]: read_settings(Simulated, settings, f"{where}: simulated: {name}")
+        for name, settings in simulated.items()
+    }
+
+
+def read_seeds(seeds: Any, where: str) -> tuple[int, ...]:
+    """Seeds of runs, each once."""
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
+        raise SpinetError(f"{where}: expected a list of whole numbers. Received: {seeds!r}")
+    return tuple(dict.fromkeys(seeds))
 
 
 def with_steps(config: Config, steps: int) -> Config:
@@ -176,7 +186,8 @@ def _read_systems(content: Any, common: Any, budget: Budget, where: str) -> dict
     return systems
 
 
-def _require_keys(content: Any, where: str, required: tuple[str, ...], others: tuple[str, ...]) -> None:
+def require_keys(content: Any, where: str, required: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Raise a SpinetError if content has not the required keys, or has others than these and those."""
     if not isinstance(content, Mapping):
         raise SpinetError(f"{where}: expected keys and values. Received: {content!r}")
     missing = [key for key in required if key not in content]

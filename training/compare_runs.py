@@ -175,6 +175,15 @@ def kept(folder: Path, settings: Mapping[str, Any], run: Callable[[Path], Mappin
     return content
 
 
+def trained(config: Config, data: Path, folder: Path) -> keras.Model:
+    """The best model of a training run in a folder, which is done now or goes on if it has been interrupted."""
+    keras.utils.clear_session()
+    # Without a checkpoint nothing of an earlier try is worth keeping.
+    train(config, data, folder, overwrite=not (folder / FILE).is_file())
+    keras.utils.clear_session()
+    return load_model(folder / "best.keras")
+
+
 def _as_content(run: Run) -> dict[str, Any]:
     return {**run._asdict(), "scenes": {name: dataclasses.asdict(score) for name, score in run.scenes.items()}}
 
@@ -187,11 +196,7 @@ def _train_and_score(
     comparison: CompareConfig, parts: list[Part], system: str, config: Config, folder: Path
 ) -> dict[str, Any]:
     print(f"\n{system}, seed {config.seed}")
-    keras.utils.clear_session()
-    # Without a checkpoint nothing of an earlier try is worth keeping.
-    train(config, comparison.training, folder, overwrite=not (folder / FILE).is_file())
-    keras.utils.clear_session()
-    model = load_model(folder / "best.keras")
+    model = trained(config, comparison.training, folder)
     series = config.model.series
     # A network of a fixed length sees its frames however cloudy, as in training.
     max_cloud = 1.0 if series else config.max_cloud
