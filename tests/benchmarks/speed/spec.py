@@ -25,6 +25,7 @@ class Spec:
         batch: patches.
         frames: frames of each.
         size: height and width of each frame.
+        blocks: TEFA blocks; None for those of the configuration.
         gpu: whether it runs on a GPU.
         variant: what is special about it; each module says which ones it has.
     """
@@ -36,13 +37,15 @@ class Spec:
     batch: int = 1
     frames: int = 20
     size: int = 32
+    blocks: int | None = None
     gpu: bool = False
     variant: str = ""
 
     @property
     def network(self) -> dict[str, int]:
         """Arguments of the network, `SPInet` or the peer."""
-        return {"bands": BANDS, "scale": SCALE, **CONFIGURATIONS[self.configuration]}
+        network = {"bands": BANDS, "scale": SCALE, **CONFIGURATIONS[self.configuration]}
+        return network if self.blocks is None else {**network, "tefa_blocks": self.blocks}
 
     @property
     def images_shape(self) -> tuple[int, ...]:
