@@ -29,8 +29,8 @@ class AblationConfig:
         seeds: of the runs of each network, by its name.
         rival: name of the network that depends on the order of frames.
         bands: names of the networks of fewer bands.
-        frames: numbers of frames to look at.
-        ordered_frames: how many of the clearest frames are shuffled.
+        frames: numbers of frames to look at; they are drawn from as many of the clearest as the greatest of them.
+        ordered_frames: how many are shuffled.
         misregistration: deviations of shifts to add, in pixels.
     """
 

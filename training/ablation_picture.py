@@ -37,7 +37,7 @@ def draw_ablations(output: Path, ablations: AblationConfig, runs: Sequence[Run])
     frames.set_xscale("log")
     frames.set_xticks(counts, list(map(str, counts)))
     frames.minorticks_off()
-    frames.set_xlabel("clearest frames seen")
+    frames.set_xlabel("clear frames seen")
 
     sigmas = (0.0, *ablations.misregistration)
     views = [CLEAR, *map(shifted_view, ablations.misregistration)]

@@ -108,7 +108,7 @@ def ablation_tables(ablations: AblationConfig, runs: Sequence[Run]) -> list[Tabl
     ]
     return [
         Table("Parts of the network, bands and clouds", ["network", *_SCORES], parts, []),
-        Table(f"Number of frames, {BASE}", ["clearest frames", *_SCORES], frames, []),
+        Table(f"Number of frames, {BASE}", ["clear frames", *_SCORES], frames, []),
         Table(
             "Order of frames",
             ["network", "seeds", "MCC in order", "MCC shuffled", "difference", "greatest change of a probability"],
@@ -139,7 +139,9 @@ def notes(ablations: AblationConfig) -> list[str]:
         "what another seed would change.",
         "Mean instead of attention: every frame attends to all real frames alike; value and output projections learn. "
         "Both it and the network without TERN are trained so.",
-        f"Order: the {ablations.ordered_frames} clearest frames in order of time, and shuffled.",
+        f"Numbers of frames: drawn from the {max(ablations.frames)} clearest of each scene, the fewer among the more; "
+        "the very clearest may all be of one season.",
+        f"Order: {ablations.ordered_frames} of these in order of time, and shuffled.",
         "Registration: each frame of the test is shifted by normal deviates of this standard deviation in each "
         "direction, by cubic splines, beyond what it is off already; in training frames are as they are.",
     ]

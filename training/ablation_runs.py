@@ -15,14 +15,14 @@ from spinet_tf.inference.engine import KerasEngine
 from spinet_tf.inference.scene import predict_scene
 from spinet_tf.progress import track
 from training.ablation_config import BASE, CLOUDY, NO_TERN, AblationConfig
-from training.ablation_scenes import clearest, misregistered, shuffled
+from training.ablation_scenes import drawn, misregistered, shuffled
 from training.compare_config import folder_name
 from training.compare_runs import RUNS, kept, trained
 from training.config import Config
 from training.scores import THRESHOLD
 from training.scoring import Scorer
 
-# Views of a scene: all frames that are clear enough, as in training; all frames; the clearest in order, and shuffled.
+# Views of a scene: all frames that are clear enough, all frames at all, and some clear ones in order and shuffled.
 CLEAR, ALL, ORDERED, SHUFFLED = "clear frames", "all frames", "ordered", "shuffled"
 # Of what is drawn to show a scene, the same for all networks.
 _SEED = 0
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 
 def frames_view(count: int) -> str:
-    """The name of the view of so many clearest frames."""
+    """The name of the view of so many clear frames."""
     return f"{count} frames"
 
 
@@ -92,7 +92,7 @@ def run_all(ablations: AblationConfig, output: Path) -> list[Run]:
 
 def _test_scenes(ablations: AblationConfig) -> list[xr.Dataset]:
     scenes = [open_scene(path).load() for path in find_scenes(ablations.test)]
-    most = max(*ablations.frames, ablations.ordered_frames)
+    most = _most_frames(ablations)
     for scene in scenes:
         clear = int(scene["valid"].any(("y", "x")).sum())
         if clear < most:
@@ -103,11 +103,16 @@ def _test_scenes(ablations: AblationConfig) -> list[xr.Dataset]:
     return scenes
 
 
+def _most_frames(ablations: AblationConfig) -> int:
+    return max(*ablations.frames, ablations.ordered_frames)
+
+
 _View = tuple[float, Callable[[xr.Dataset], xr.Dataset]]
 
 
 def _views(ablations: AblationConfig, name: str, config: Config) -> dict[str, _View]:
     """How a network is shown scenes: by name, the cloud allowed in a frame, and what is done to the scene before."""
+    some = functools.partial(drawn, clearest=_most_frames(ablations), seed=_SEED)
     if name == ablations.rival:
         # It may take fewer frames than are clear.
         views: dict[str, _View] = {}
@@ -116,9 +121,9 @@ def _views(ablations: AblationConfig, name: str, config: Config) -> dict[str, _V
     if name == BASE:
         views[ALL] = (1.0, lambda scene: scene)
         for count in ablations.frames:
-            views[frames_view(count)] = (1.0, functools.partial(clearest, count=count))
+            views[frames_view(count)] = (1.0, functools.partial(some, count=count))
     if name in (BASE, ablations.rival):
-        few = functools.partial(clearest, count=ablations.ordered_frames)
+        few = functools.partial(some, count=ablations.ordered_frames)
         views[ORDERED] = (1.0, few)
         views[SHUFFLED] = (1.0, lambda scene: shuffled(few(scene), _SEED))
     if name in (BASE, NO_TERN):

@@ -8,9 +8,13 @@ from spinet_tf.data.scene import clear_fraction
 from spinet_tf.tiling.frames import choose_frames
 
 
-def clearest(scene: xr.Dataset, count: int) -> xr.Dataset:
-    """The clearest frames of a scene, in order."""
-    return scene.isel(time=choose_frames(clear_fraction(scene), "clearest", count))
+def drawn(scene: xr.Dataset, count: int, clearest: int, seed: int) -> xr.Dataset:
+    """Random ones of the clearest frames of a scene, in order; those of a smaller count are among those of a greater.
+
+    Not the clearest ones of all: many are entirely clear, and the first of them are all of one season.
+    """
+    frames = choose_frames(clear_fraction(scene), "clearest", clearest)
+    return scene.isel(time=np.sort(np.random.default_rng(seed).permutation(frames)[:count]))
 
 
 def shuffled(scene: xr.Dataset, seed: int) -> xr.Dataset:
