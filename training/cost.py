@@ -117,6 +117,17 @@ def measure_step(model: keras.Model, batch: int, frames: int, size: int, scale: 
     return StepCost(float(np.median(seconds[1:])), _peak_bytes())
 
 
+def has_gpu() -> bool:
+    """Whether the network would run on a GPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def _peak_bytes() -> int:
     if keras.backend.backend() == "jax":
         import jax
@@ -124,10 +135,9 @@ def _peak_bytes() -> int:
         statistics = jax.devices()[0].memory_stats() or {}
         if "peak_bytes_in_use" in statistics:
             return statistics["peak_bytes_in_use"]
-    elif keras.backend.backend() == "tensorflow":
+    elif has_gpu():
         import tensorflow as tf
 
-        if tf.config.list_physical_devices("GPU"):
-            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"]
     # Kilobytes, but bytes on macOS.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -74,10 +74,13 @@ class TemporalAttention(FrameLayer):
         return y
 
     def _merged(self):
+        """`merged_projections` of the weights, in float32 until the end."""
         joint, output = self.query_key_value, self.projection
-        weights = [ops.cast(weight, "float32") for weight in (joint.kernel, joint.bias, output.kernel, output.bias)]
-        merged = merged_projections(*weights, self.heads)
-        return [[ops.cast(w, self.compute_dtype) for w in pair] for pair in merged]
+        joint_kernel, joint_bias, output_kernel, output_bias = (
+            ops.cast(weight, "float32") for weight in (joint.kernel, joint.bias, output.kernel, output.bias)
+        )
+        merged = merged_projections(joint_kernel, joint_bias, output_kernel, output_bias, self.heads)
+        return [[ops.cast(weight, self.compute_dtype) for weight in pair] for pair in merged]
 
     def _softmax(self, scores, mask):
         # float32: in half precision the weights of many frames would not sum to one.

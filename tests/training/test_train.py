@@ -1,6 +1,7 @@
 """Training on small simulated scenes, from the command line to the files it leaves."""
 
 import csv
+import re
 
 import keras
 import numpy as np
@@ -119,6 +120,14 @@ def test_a_dry_run_prints_what_it_would_cost_and_writes_nothing(command, tmp_pat
     for text in ("GMAC for a patch of 4 frames of 8x8", "3 epochs of 12 updates of 4 patches, each in 2 parts", "GB"):
         assert text in printed
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tries_no_step_that_memory_is_too_small_for(command, monkeypatch, capsys):
+    model = "model: {filters: 8, tefa_blocks: 0, bottleneck: 2, fusion: plain}"
+    monkeypatch.setattr("training.forecast.memory_at_hand", lambda: 10**9)
+    monkeypatch.setattr("training.forecast.measure_step", None)
+    assert command(CONFIG + model, "--dry-run") == 0
+    assert re.search(r"Memory: about 1\.\d GB by the formula, more than the 1\.0 GB here", capsys.readouterr().out)
 
 
 def test_the_network_knows_its_bands_and_how_bright_they_are(scenes):
