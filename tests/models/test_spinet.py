@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import spinet_tf
 from spinet_tf import SPInet
+from spinet_tf.losses import LogitNormalCrossEntropy
+from spinet_tf.metrics import MatthewsCorrelation
 from tests import reference
 from tests.helpers import assert_close, graph, padded, randomize
 
@@ -112,6 +114,17 @@ def test_trains_with_model_fit(rng):
     history = model.fit(inputs, labels, batch_size=4, epochs=15, verbose=0).history["loss"]
     assert history[-1] < 0.7 * history[0]
     assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_the_uncertain_model_trains_with_model_fit(rng):
+    model = SPInet(bands=2, scale=2, filters=8, tefa_blocks=0, bottleneck=2, fusion="plain", uncertainty=True)
+    metric = MatthewsCorrelation(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), LogitNormalCrossEntropy(side=2), weighted_metrics=[metric])
+    inputs = padded([rng.normal(size=(2, 4, 4, 2)) for _ in range(4)], 2, 0, rng)
+    labels = (np.repeat(np.repeat(inputs["images"][:, 0, ..., :1], 2, 1), 2, 2) > 0).astype("uint8")
+    history = model.fit(inputs, labels, batch_size=4, epochs=12, verbose=0).history
+    assert history["loss"][-1] < 0.8 * history["loss"][0]
+    assert history["mcc"][-1] > history["mcc"][0]
 
 
 LOAD = """

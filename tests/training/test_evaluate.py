@@ -6,7 +6,14 @@ import re
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, jaccard_score, matthews_corrcoef, precision_score, recall_score
+from sklearn.metrics import (
+    brier_score_loss,
+    f1_score,
+    jaccard_score,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+)
 
 import spinet_tf
 from spinet_tf.data import ai4eo, open_scene
@@ -151,7 +158,7 @@ def test_scores_of_scenes_held_out(run, scenes, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_scores_of_the_lower_half(run, scenes, tmp_path):
-    assert command(run, scenes / "eopatch-2", tmp_path / "out", "--no-curve") == 0
+    assert command(run, scenes / "eopatch-2", tmp_path / "out", "--no-curve", "--uncertainty") == 0
     summary = read(tmp_path / "out")
     (row,) = summary["scenes"]
     assert row["scene"] == "eopatch-2 (lower half)"
@@ -162,6 +169,15 @@ def test_scores_of_the_lower_half(run, scenes, tmp_path):
     # The map is made from the lower half alone: nothing of the upper one is seen.
     probability = spinet_tf.predict_scene(keras.models.load_model(run / "best.keras"), lower)["probability"].values
     assert plain(row["model"]) == expected_scores(lower, probability > 0.5)
+    known = lower["label"].values != 255
+    trust = summary["uncertainty"]["entropy"]
+    assert "own" not in summary["uncertainty"]
+    brier = brier_score_loss(lower["label"].values[known] == 1, probability[known])
+    assert trust["all"]["brier"] == pytest.approx(brier, rel=1e-4)
+    assert trust["all"]["pixels"] == trust["near_boundary"]["pixels"] + trust["elsewhere"]["pixels"] == known.sum()
+    report, markdown = ((tmp_path / "out" / name).read_text() for name in ("report.html", "scores.md"))
+    assert "Uncertainty: binary entropy of the probability" in report
+    assert f"| together | all pixels, by entropy | {trust['all']['ece']:.4f} |" in markdown
 
 
 @pytest.mark.slow
