@@ -210,13 +210,10 @@ class LogitNormalCrossEntropy(keras.losses.Loss):
 
         p(labels of a square) = integral of N(e; 0, 1) * product over its pixels of p(label | m + d e)
 
-    Were the noise drawn for every pixel by itself, a label would say nothing of d: each pixel's likelihood depends on
-    its marginal logit alone. Shared, it says how much neighbours err together, as they do where a whole parcel is taken
-    for another crop or where its frames are few; there, a square counts for less than so many independent pixels.
-
-    The loss is a composite likelihood's: the mean of -log of that, and of each pixel's own cross-entropy with its
-    marginal logit. Without the second, deviations took up all that neighbours have in common, and marginal
-    probabilities were less true than the means'. With d = 0 the loss is the binary cross-entropy.
+    and the loss is -log of it. Were the noise drawn for every pixel by itself, a label would say nothing of d: each
+    pixel's likelihood depends on its marginal logit alone. Shared, it says how much neighbours err together, as they do
+    where a whole parcel is taken for another crop or where its frames are few; there, a square counts for less than so
+    many independent pixels. With d = 0 the loss is the binary cross-entropy; with `side=1` it is that of the marginal.
 
     The integral is Gauss and Hermite's sum over 16 values of e, so the loss is no random number. Squares are counted
     from the first row and column; those at the end may be smaller.
@@ -232,7 +229,7 @@ class LogitNormalCrossEntropy(keras.losses.Loss):
             pixel's likelihood counts.
 
     Returns:
-        A float32 number: both sums over all pixels, divided by twice their number.
+        A float32 number: the sum over the squares, divided by the number of pixels.
 
     Raises:
         SpinetError: if the shapes do not belong together.
@@ -243,8 +240,7 @@ class LogitNormalCrossEntropy(keras.losses.Loss):
 
     Reference:
         Monteiro et al., "Stochastic segmentation networks", https://arxiv.org/abs/2006.06015, of which this is the
-        simplest case; Kendall & Gal, https://arxiv.org/abs/1703.04977, section 3.3, whose noise is each pixel's own;
-        Varin, Reid & Firth, "An overview of composite likelihood methods", Statistica Sinica 21, 2011.
+        simplest case; Kendall & Gal, https://arxiv.org/abs/1703.04977, section 3.3, whose noise is each pixel's own.
     """
 
     def __init__(self, side=8, name="logit_normal_cross_entropy"):
@@ -272,9 +268,7 @@ class LogitNormalCrossEntropy(keras.losses.Loss):
         log_shares = np.log(shares / math.sqrt(2 * math.pi)).astype("float32")
         losses = -ops.logsumexp(log_likelihoods + log_shares, axis=-1)
         _, height, width, _ = ops.shape(y_true)
-        shared = ops.sum(losses, axis=(1, 2)) / ops.cast(height * width, losses.dtype)
-        alone = ops.mean(weight * (ops.softplus(logit) - y_true * logit), axis=(1, 2, 3))
-        return (shared + alone) / 2
+        return ops.sum(losses, axis=(1, 2)) / ops.cast(height * width, losses.dtype)
 
     def get_config(self):
         return {"side": self.side, "name": self.name}
