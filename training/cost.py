@@ -40,7 +40,7 @@ def count_macs(model: keras.Model, batch: int, frames: int, size: int) -> int:
         operations in it too.
 
     Example:
-        count_macs(SPInet(), 1, 20, 32)  # 24 thousand million, of which 22.55 are the backbone
+        count_macs(SPInet(), 1, 20, 32)  # 22 thousand million, of which 19.26 are the backbone
     """
     bands = _bands(model)
     if keras.backend.backend() == "jax":
