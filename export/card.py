@@ -36,8 +36,8 @@ and gives `probabilities` float32 (batch, {scale} height, {scale} width, 1).
 The signature `uint8` takes the same and gives round(p x {levels}) as uint8: p = value / {levels}, {half} is one half,
 and 255 never occurs and can stand for nodata.
 
-{means}The signature `describe` takes `request` int32 (n,), any numbers, and gives `bands` string (n, bands) and
-`scale` int32 (n,).
+{uncertainty}{means}The signature `describe` takes `request` int32 (n,), any numbers, and gives `bands` string
+(n, bands) and `scale` int32 (n,).
 
 A request that cannot be answered is refused with INVALID_ARGUMENT and a message that says what was expected.
 
@@ -59,6 +59,11 @@ MEANS = """\
 The signature `means` takes the same as `serving_default` and gives `block_means` float32 (batch, blocks, filters) and
 `frame_means` float32 (batch, time, filters), the means that the network takes over each tile. `with_means` takes those
 two besides, from the whole scene for example, and gives `probabilities`; where they are NaN, it takes the tile's own.
+
+"""
+UNCERTAINTY = """\
+Both, and `with_means`, also give `uncertainty`, shaped and stored like the probabilities: their standard deviation, 0
+to 0.5, for the doubt that neighbouring pixels share.
 
 """
 SHARED = "The network takes means over the whole tile: let tiles overlap and share the means of their scene."
@@ -93,6 +98,7 @@ def model_card(facts: Facts) -> str:
         quantification=QUANTIFICATION,
         levels=UINT8_SCALE,
         half=UINT8_SCALE // 2,
+        uncertainty=UNCERTAINTY if facts.gives_uncertainty else "",
         means=MEANS if facts.takes_means else "",
         tiles=SHARED if facts.takes_means else OWN,
         settings=json.dumps(facts.settings, indent=2),

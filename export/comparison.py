@@ -3,13 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from export.graph import UINT8_SCALE, Exportable
 from serving.session import SavedModelSession
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import Engine, MeansEngine
+from spinet_tf.inference.engine import Engine, MeansEngine, gives_uncertainty, stacked
 from spinet_tf.tiling import Means
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -103,7 +104,9 @@ def prove_equal(exportable: Exportable, engine: MeansEngine, what: str) -> float
         SpinetError: if an answer differs by more than float32 explains.
     """
     requests = random_requests(np.random.default_rng(0), exportable.bands, EXPORT_SIZES, exportable.frames)
-    asked: list[tuple[Request, Predict, Predict]] = [(one, exportable.predict, engine.predict) for one in requests]
+    asked: list[tuple[Request, Predict, Predict]] = [
+        (one, with_uncertainty(exportable), with_uncertainty(engine)) for one in requests
+    ]
     if exportable.takes_means:
         # The padded batches.
         ways = with_other_means(exportable), with_other_means(engine)
@@ -121,15 +124,21 @@ def prove_equal(exportable: Exportable, engine: MeansEngine, what: str) -> float
     return greatest
 
 
+def with_uncertainty(engine: Engine | Exportable) -> Predict:
+    """Ask `engine` for probabilities and, if its model gives it, their uncertainty, which is compared alike."""
+    return partial(engine.predict, uncertainty=True) if gives_uncertainty(engine) else engine.predict
+
+
 def with_other_means(engine: MeansEngine | Exportable) -> Predict:
     """Ask `engine` for every series with means of the one before it in the batch; every other frame with its own."""
+    wanted = {"uncertainty": True} if gives_uncertainty(engine) else {}
 
     def predict(images, num_frames):
         blocks, frames = (np.roll(means, 1, axis=0) for means in engine.find_means(images, num_frames))
         # The first frame is real in every series; what is found for padding means nothing.
         given = frames[:, :1].repeat(images.shape[1], axis=1)
         given[:, 1::2] = np.nan
-        return engine.predict_with_means(images, num_frames, Means(blocks, given))
+        return engine.predict_with_means(images, num_frames, Means(blocks, given), **wanted)
 
     return predict
 
@@ -174,26 +183,29 @@ class SavedModelEngine:
         self.band_names = tuple(name.decode() for name in described["bands"][0]) or None
         self.scale = int(described["scale"][0])
         self.takes_means = "with_means" in self._session.signatures
+        self.gives_uncertainty = "uncertainty" in self._session.signatures["serving_default"].outputs
         self.bands = self._session.signatures["serving_default"].inputs["images"].tensor_shape.dim[-1].size
 
-    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
-        return self._session.run({"images": images, "num_frames": num_frames})["probabilities"]
+    def predict(self, images: np.ndarray, num_frames: np.ndarray, uncertainty: bool = False) -> np.ndarray:
+        """As `spinet_tf.inference.engine.KerasEngine.predict`."""
+        return stacked(self._session.run({"images": images, "num_frames": num_frames}), uncertainty)
 
     def predict_uint8(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        """Return the answer of the signature `uint8` as probabilities."""
-        answer = self._session.run({"images": images, "num_frames": num_frames}, "uint8")["probabilities"]
-        return answer / np.float32(UINT8_SCALE)
+        """Return the answer of the signature `uint8`, with all that it gives, as `predict` has it."""
+        answer = self._session.run({"images": images, "num_frames": num_frames}, "uint8")
+        return stacked(answer, self.gives_uncertainty) / np.float32(UINT8_SCALE)
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """Return the answer of the signature `means`."""
         answer = self._session.run({"images": images, "num_frames": num_frames}, "means")
         return Means(answer["block_means"], answer["frame_means"])
 
-    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """Return the answer of the signature `with_means`."""
         inputs = {"images": images, "num_frames": num_frames, "block_means": means.blocks, "frame_means": means.frames}
-        return self._session.run(inputs, "with_means")["probabilities"]
+        return stacked(self._session.run(inputs, "with_means"), uncertainty)
 
     def __enter__(self) -> "SavedModelEngine":
         return self

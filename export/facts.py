@@ -39,6 +39,7 @@ class Facts:
         scale: how many times finer the answer is.
         frames: how many frames the model takes; None for any number.
         takes_means: whether tiles can be answered with the means of their scene.
+        gives_uncertainty: whether it says how uncertain its probabilities are.
         parameters: numbers of trainable and of all weights.
         settings: the arguments the model was made with.
         training: text of the training's configuration, or None.
@@ -54,6 +55,7 @@ class Facts:
     scale: int
     frames: int | None
     takes_means: bool
+    gives_uncertainty: bool
     parameters: tuple[int, int]
     settings: dict[str, Any]
     training: str | None
@@ -102,6 +104,7 @@ def gather_facts(
         scale=exportable.scale,
         frames=exportable.frames,
         takes_means=exportable.takes_means,
+        gives_uncertainty=exportable.gives_uncertainty,
         parameters=(sum(int(np.prod(weight.shape)) for weight in model.trainable_weights), model.count_params()),
         settings={key: value for key, value in model.get_config().items() if key not in ("name", "dtype")},
         training=_beside(source, [CONFIG]),

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
-from spinet_tf.inference.engine import KerasEngine, unknown_means
+from spinet_tf.inference.engine import KerasEngine, stacked, unknown_means
 from spinet_tf.models import SPInet
+from spinet_tf.models.answers import probability, uncertainty
 from spinet_tf.models.folded import folded
 from spinet_tf.models.scene_means import call_with_means, has_means
 from spinet_tf.tiling import Means
@@ -34,6 +35,7 @@ class Exportable:
         bands: how many bands it takes.
         frames: how many frames it takes; None for any number.
         takes_means: whether tiles can be answered with the means of their scene.
+        gives_uncertainty: whether it says how uncertain its probabilities are.
         blocks: how many TEFA blocks it has, if so.
         filters: how many features each of their means has, if so.
 
@@ -56,15 +58,16 @@ class Exportable:
         self._network = folded(self.model) if isinstance(model, SPInet) else self.model
         _, self.frames, _, _, self.bands = model.input["images"].shape
         self.takes_means = has_means(model)
+        self.gives_uncertainty = engine.gives_uncertainty
         self.blocks: int = getattr(model, "tefa_blocks", 0)
         self.filters: int = getattr(model, "filters", 0)
 
-    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+    def predict(self, images: np.ndarray, num_frames: np.ndarray, uncertainty: bool = False) -> np.ndarray:
         """Answer as an engine does: the reference for every file made from the model.
 
         Operation by operation: a graph would be traced anew for every shape, and be optimised as the files' are.
         """
-        return tf.sigmoid(self.model(_inputs(images, num_frames), training=False)).numpy()
+        return self._stacked(self.model(_inputs(images, num_frames), training=False), uncertainty)
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """As an engine does, operation by operation."""
@@ -72,9 +75,21 @@ class Exportable:
         _, blocks, frames = call_with_means(self.model, _inputs(images, num_frames), *means)
         return Means(blocks.numpy(), frames.numpy())
 
-    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """As an engine does, operation by operation."""
-        return tf.sigmoid(call_with_means(self.model, _inputs(images, num_frames), *means)[0]).numpy()
+        return self._stacked(call_with_means(self.model, _inputs(images, num_frames), *means)[0], uncertainty)
+
+    def _stacked(self, outputs, uncertainty):
+        return stacked(self._named(outputs), uncertainty)
+
+    def _named(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What the network returns as the outputs of a signature."""
+        named = {"probabilities": probability(outputs)}
+        if self.gives_uncertainty:
+            named["uncertainty"] = uncertainty(outputs)
+        return named
 
     def unknown_means(self, batch: int, time: int) -> Means:
         """Means that leave each tile its own."""
@@ -97,24 +112,23 @@ class Exportable:
             tf.TensorSpec([None, None, self.filters], tf.float32, "frame_means"),
         ]
 
-    def probabilities(self, images: tf.Tensor, num_frames: tf.Tensor) -> tf.Tensor:
-        """Digital numbers to probabilities, without any check."""
-        logits = self._network(_inputs(images, num_frames), training=False)
-        return tf.sigmoid(tf.cast(logits, tf.float32))
+    def answers(self, images: tf.Tensor, num_frames: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Digital numbers to `probabilities` and, where the model has it, `uncertainty`, without any check."""
+        return self._named(self._network(_inputs(images, num_frames), training=False))
 
-    def with_means(
+    def answers_with_means(
         self, images: tf.Tensor, num_frames: tf.Tensor, block_means: tf.Tensor, frame_means: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Digital numbers to probabilities with means from elsewhere, and to their own means, without any check."""
-        logits, blocks, frames = self._network.call_with_means(_inputs(images, num_frames), block_means, frame_means)
-        return tf.sigmoid(tf.cast(logits, tf.float32)), blocks, frames
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """The same with means from elsewhere; and the images' own means."""
+        outputs, blocks, frames = self._network.call_with_means(_inputs(images, num_frames), block_means, frame_means)
+        return self._named(outputs), blocks, frames
 
     def signatures(self) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Functions by the names of their signatures, and what they take; they share one graph of the network."""
         if self.takes_means:
-            network = tf.function(self.with_means, input_signature=self.means_signature)
+            network = tf.function(self.answers_with_means, input_signature=self.means_signature)
         else:
-            network = tf.function(self.probabilities, input_signature=self.input_signature)
+            network = tf.function(self.answers, input_signature=self.input_signature)
 
         def own(images, num_frames):
             """What the network answers with the images' own means, if it has any."""
@@ -131,11 +145,14 @@ class Exportable:
 
         def with_means(images, num_frames, block_means, frame_means):
             checks = [*self._checks(images, num_frames), *self._checks_of_means(images, block_means, frame_means)]
-            return {"probabilities": network(_checked(images, checks), num_frames, block_means, frame_means)[0]}
+            return network(_checked(images, checks), num_frames, block_means, frame_means)[0]
+
+        def uint8(images, num_frames):
+            return {name: as_uint8(answer) for name, answer in own(images, num_frames)[0].items()}
 
         return {
-            "serving_default": (lambda *given: {"probabilities": own(*given)[0]}, self.input_signature),
-            "uint8": (lambda *given: {"probabilities": as_uint8(own(*given)[0])}, self.input_signature),
+            "serving_default": (lambda *given: own(*given)[0], self.input_signature),
+            "uint8": (uint8, self.input_signature),
             "describe": (self.describe, [tf.TensorSpec([None], tf.int32, "request")]),
             **({"means": (means, self.input_signature)} if self.takes_means else {}),
             **({"with_means": (with_means, self.means_signature)} if self.takes_means else {}),

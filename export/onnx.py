@@ -14,6 +14,10 @@ Of a SPInet it has two more inputs, which may be left out, and two more outputs,
     block_means float32 (batch, blocks, filters), frame_means float32 (batch, time, filters)
     -> own_block_means, own_frame_means, shaped likewise
 
+Of a model with uncertainty it has one more output, as the SavedModel has:
+
+    -> uncertainty float32 (batch, scale * height, scale * width, 1)
+
 ONNX has no operation that refuses its input with a message. ONNX Runtime itself refuses another type, rank or number of
 bands. A sample whose num_frames is not from 1 to `time` is answered with NaN, so that it cannot be mistaken for a map.
 
@@ -48,6 +52,7 @@ AXES = {
     "block_means": ("batch", None, None),
     "frame_means": ("batch", "time", None),
     "probabilities": ("batch", "fine_height", "fine_width", None),
+    "uncertainty": ("batch", "fine_height", "fine_width", None),
     "own_block_means": ("batch", None, None),
     "own_frame_means": ("batch", "time", None),
 }
@@ -88,18 +93,18 @@ def _convert(exportable: Exportable):
         raise not_installed(error) from error
 
     @tf.function
-    def answers(images, num_frames, *means):
+    def answer(images, num_frames, *means):
         named = {}
         if means:
-            answer, *own = exportable.with_means(images, num_frames, *means)
+            answers, *own = exportable.answers_with_means(images, num_frames, *means)
             named = dict(zip(("own_block_means", "own_frame_means"), own, strict=True))
         else:
-            answer = exportable.probabilities(images, num_frames)
-        valid = (num_frames >= 1) & (num_frames <= tf.shape(images)[1])
-        return {"probabilities": tf.where(valid[:, None, None, None], answer, np.float32("nan")), **named}
+            answers = exportable.answers(images, num_frames)
+        valid = ((num_frames >= 1) & (num_frames <= tf.shape(images)[1]))[:, None, None, None]
+        return {name: tf.where(valid, answer, np.float32("nan")) for name, answer in answers.items()} | named
 
     proto, _ = tf2onnx.convert.from_function(
-        answers,
+        answer,
         exportable.means_signature if exportable.takes_means else exportable.input_signature,
         opset=OPSET,
         custom_op_handlers=HANDLERS,

@@ -11,6 +11,8 @@ serving_default
 uint8
     the same -> probabilities uint8, round(p * 254): a quarter of the bytes. 255 never occurs, so that it can stand for
     nodata in a map, and 127 is exactly one half
+    Of a model with uncertainty, these two and with_means also give uncertainty, shaped and stored like the
+    probabilities: their standard deviation, 0 to 0.5, see spinet_tf.models.answers
 means
     the same -> block_means float32 (batch, blocks, filters) and frame_means float32 (batch, time, filters), the means
     behind the gates of TEFA and the filters of TERN; of a SPInet only, like the next

@@ -67,8 +67,13 @@ def stac_item(facts: Facts) -> dict[str, Any]:
             },
         ],
         "mlm:output": [
-            _output("serving_default", "float32", "Probability that a pixel is cultivated."),
-            _output("uint8", "uint8", f"The same, times {UINT8_SCALE} and rounded."),
+            _output("probabilities (serving_default)", "float32", "Probability that a pixel is cultivated."),
+            _output("probabilities (uint8)", "uint8", f"The same, times {UINT8_SCALE} and rounded."),
+            *(
+                [_output("uncertainty (serving_default)", "float32", "The standard deviation of that probability.")]
+                if facts.gives_uncertainty
+                else []
+            ),
         ],
         "mlm:hyperparameters": facts.settings,
     }
@@ -106,9 +111,9 @@ def _array(shape, data_type, *others):
     return {"shape": shape, "dim_order": ["batch", *first, "height", "width", last], "data_type": data_type}
 
 
-def _output(signature_name, data_type, description):
+def _output(name, data_type, description):
     return {
-        "name": f"probabilities ({signature_name})",
+        "name": name,
         "description": description,
         "tasks": TASKS,
         "result": _array([-1, -1, -1, 1], data_type, "channel"),

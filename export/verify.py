@@ -37,6 +37,7 @@ from export.comparison import (
     limit,
     random_requests,
     with_other_means,
+    with_uncertainty,
 )
 from export.graph import UINT8_SCALE, Exportable
 from export.warmup import FILE as WARMUP
@@ -117,8 +118,9 @@ def verify(
             onnx_engine = OnnxEngine(onnx)
             _same_model(exportable, onnx_engine, onnx)
             engines["ONNX"] = onnx_engine
-        ways = [Way(name, engine.predict, exportable.predict) for name, engine in engines.items()]
-        ways.append(Way("uint8", saved_model.predict_uint8, exportable.predict, rounding=0.5 / UINT8_SCALE))
+        model_answers = with_uncertainty(exportable)
+        ways = [Way(name, with_uncertainty(engine), model_answers) for name, engine in engines.items()]
+        ways.append(Way("uint8", saved_model.predict_uint8, model_answers, rounding=0.5 / UINT8_SCALE))
         if exportable.takes_means:
             reference = with_other_means(exportable)
             ways += [Way(f"{name} means", with_other_means(engine), reference) for name, engine in engines.items()]

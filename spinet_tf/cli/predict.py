@@ -129,7 +129,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("outputs besides the probability").add_argument
     add("--dtype", choices=("float32", "uint8"), default="float32", help="of the files (default: %(default)s)")
     add("--threshold", type=float, metavar="P", help="write the class too: cultivated where the probability exceeds P")
-    add("--uncertainty", action="store_true", help="write the entropy of the probability too, 0 sure, 1 undecided")
+    add(
+        "--uncertainty",
+        action="store_true",
+        help="write the uncertainty too: the probability's standard deviation, up to 0.5, of a model that gives it; "
+        "else its entropy, 0 sure, 1 undecided",
+    )
     add("--valid-frames", action="store_true", help="write the number of clear frames of each scene pixel too")
     add("--polygons", metavar="FILE", help="write the cultivated land as .gpkg, .fgb or .parquet (threshold 0.5)")
     add("--min-area", type=float, default=0.1, metavar="HA", help="the smallest polygon (default: %(default)s ha)")

@@ -12,7 +12,12 @@ from spinet_tf.tiling.mosaic import probability
 
 
 def assemble(
-    parts: Parts, groups: Sequence[TileGroup], tiling: Tiling, layers: Sequence[str], side: int = TILE
+    parts: Parts,
+    groups: Sequence[TileGroup],
+    tiling: Tiling,
+    layers: Sequence[str],
+    side: int = TILE,
+    own_uncertainty: bool = False,
 ) -> Iterator[Block]:
     """Put the parts of a map together, rectangle by rectangle, in memory that does not grow with the map.
 
@@ -22,6 +27,7 @@ def assemble(
         tiling: of the scene.
         layers: what a block holds, of "probability", "uncertainty" and "frames".
         side: of the rectangles, in pixels of the scene; whole tiles of the file that they are written to.
+        own_uncertainty: whether "uncertainty" is the network's own; else it is the entropy of the probability.
 
     Yields:
         Blocks that cover the map once, row by row.
@@ -32,26 +38,40 @@ def assemble(
         row_groups = [group for group in groups if _shared(group.rows.inside, rows)]
         for x in range(0, width, side):
             columns = slice(x, min(x + side, width))
-            yield _block(parts, row_groups, tiling.scale, layers, rows, columns)
+            yield _block(parts, row_groups, tiling.scale, layers, own_uncertainty, rows, columns)
 
 
 def _block(
-    parts: Parts, groups: Sequence[TileGroup], scale: int, layers: Sequence[str], rows: slice, columns: slice
+    parts: Parts,
+    groups: Sequence[TileGroup],
+    scale: int,
+    layers: Sequence[str],
+    own_uncertainty: bool,
+    rows: slice,
+    columns: slice,
 ) -> Block:
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    total = np.zeros((scale * height, scale * width), np.int32)
+    blend_uncertainty = own_uncertainty and "uncertainty" in layers
+    total, uncertainty = (np.zeros((scale * height, scale * width), np.int32) for _ in range(2))
     counts = np.full((height, width), -1, np.int16)
     for group in groups:
         y, x = _shared(group.rows.inside, rows), _shared(group.columns.inside, columns)
         if not x or not y:
             continue
         top, left = group.rows.inside.start, group.columns.inside.start
-        added, seen = parts.window(group.name, _moved(y, top), _moved(x, left), scale)
+        place = group.name, _moved(y, top), _moved(x, left), scale
+        added, seen = parts.window(*place)
         y, x = _moved(y, rows.start), _moved(x, columns.start)
-        total[scale * y.start : scale * y.stop, scale * x.start : scale * x.stop] += added
+        fine = np.s_[scale * y.start : scale * y.stop, scale * x.start : scale * x.stop]
+        total[fine] += added
+        if blend_uncertainty:
+            uncertainty[fine] += parts.uncertainty(*place)
         counts[y, x] = np.maximum(counts[y, x], seen)
     values = {"probability": probability(total, counts)}
-    if "uncertainty" in layers:
+    if blend_uncertainty:
+        # Weighted and summed as probabilities are.
+        values["uncertainty"] = probability(uncertainty, counts)
+    elif "uncertainty" in layers:
         values["uncertainty"] = entropy(values["probability"])
     if "frames" in layers:
         values["frames"] = counts.clip(0).astype(np.uint16)

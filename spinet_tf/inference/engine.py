@@ -1,7 +1,8 @@
 """What turns tiles into probabilities: a Keras model here, or a server elsewhere."""
 
 import os
-from typing import Protocol, TypeGuard
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeGuard
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from keras import ops
 
 from spinet_tf.bands import QUANTIFICATION
 from spinet_tf.errors import SpinetError
+from spinet_tf.models.answers import probability, uncertainty
 from spinet_tf.models.folded import folded
 from spinet_tf.models.scene_means import has_means
 from spinet_tf.models.spinet import SPInet
@@ -44,6 +46,27 @@ class MeansEngine(Engine, Protocol):
         """Answer as `predict`, with means from elsewhere."""
 
 
+class UncertainEngine(Engine, Protocol):
+    """An engine whose model also says how uncertain its answers are."""
+
+    @property
+    def gives_uncertainty(self) -> bool:
+        """Whether its model is one that does."""
+
+    def predict(self, images: np.ndarray, num_frames: np.ndarray, uncertainty: bool = False) -> np.ndarray:
+        """Answer with probabilities and, if asked for, their uncertainty as a second feature."""
+
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
+        """Answer as `predict`, with means from elsewhere; only where it takes them."""
+
+
+def gives_uncertainty(engine: Engine) -> TypeGuard[UncertainEngine]:
+    """Whether an engine's model says how uncertain its answers are."""
+    return getattr(engine, "gives_uncertainty", False)
+
+
 def takes_means(engine: Engine) -> TypeGuard[MeansEngine]:
     """Whether an engine can answer tiles with the means of their scene."""
     return getattr(engine, "takes_means", False)
@@ -76,15 +99,25 @@ class KerasEngine:
         self.takes_means = has_means(model)
         if isinstance(model, SPInet):
             model = folded(model)
-        self._probabilities = _Probabilities(model)
+        self.gives_uncertainty: bool = getattr(model, "uncertainty", False)
+        self._answers = {wanted: _Answers(model, wanted) for wanted in (False, self.gives_uncertainty)}
         if self.takes_means:
             self._means = _Means(model)
-            self._with_means = _WithMeans(model)
+            self._with_means = {wanted: _WithMeans(model, wanted) for wanted in self._answers}
             self._shape_of_means = (model.tefa_blocks, model.filters)
 
-    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        """Return the probability of cultivated land, float32 (batch, scale * h, scale * w, 1)."""
-        return self._probabilities.predict_on_batch(_inputs(images, num_frames))
+    def predict(self, images: np.ndarray, num_frames: np.ndarray, uncertainty: bool = False) -> np.ndarray:
+        """Return the probability of cultivated land.
+
+        Args:
+            images: uint16 (batch, time, h, w, bands), digital numbers.
+            num_frames: int32 (batch,), how many of the frames are real, the first ones.
+            uncertainty: whether `spinet_tf.models.answers.uncertainty` is a second feature; only of a model with it.
+
+        Returns:
+            float32 (batch, scale * h, scale * w, 1 or 2).
+        """
+        return self._answers[uncertainty].predict_on_batch(_inputs(images, num_frames))
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """Return the means that TEFA and TERN take over each tile; only of a `SPInet`."""
@@ -92,10 +125,24 @@ class KerasEngine:
         inputs = {**_inputs(images, num_frames), "block_means": blocks, "frame_means": frames}
         return Means(*self._means.predict_on_batch(inputs))
 
-    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """Return what `predict` does, with means from elsewhere; only of a `SPInet`."""
         inputs = {**_inputs(images, num_frames), "block_means": means.blocks, "frame_means": means.frames}
-        return self._with_means.predict_on_batch(inputs)
+        return self._with_means[uncertainty].predict_on_batch(inputs)
+
+
+def answer_names(uncertainty: bool) -> list[str]:
+    """The outputs of an exported model that make up an engine's answer."""
+    return ["probabilities", "uncertainty"] if uncertainty else ["probabilities"]
+
+
+def stacked(answers: Mapping[str, Any], uncertainty: bool) -> np.ndarray:
+    """The outputs of an exported model as an engine's answer, see `KerasEngine.predict`."""
+    if not uncertainty:
+        return np.asarray(answers["probabilities"])
+    return np.concatenate([np.asarray(answers[name]) for name in answer_names(uncertainty)], axis=-1)
 
 
 def unknown_means(batch: int, time: int, blocks: int, filters: int) -> Means:
@@ -110,28 +157,35 @@ def _inputs(images: np.ndarray, num_frames: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-class _Probabilities(keras.Model):
+class _Answers(keras.Model):
     """Logits to probabilities: a model of its own, so that the caller's model keeps its compiled state."""
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, uncertainty: bool = False):
         super().__init__(name=type(self).__name__.strip("_"))
         self.model = model
+        self.uncertainty = uncertainty
         # XLA would compile anew for every tile size and number of frames; JAX has nothing else.
         self.jit_compile = keras.backend.backend() == "jax"
 
     def call(self, inputs):
-        return ops.sigmoid(ops.cast(self.model(inputs, training=False), "float32"))
+        return self.answer(self.model(inputs, training=False))
+
+    def answer(self, outputs):
+        """Probabilities and, where wanted, their uncertainty."""
+        if not self.uncertainty:
+            return probability(outputs)
+        return ops.concatenate([probability(outputs), uncertainty(outputs)], axis=-1)
 
 
-class _WithMeans(_Probabilities):
+class _WithMeans(_Answers):
     """The same with the means as inputs."""
 
     def call(self, inputs):
-        logits, _, _ = self.model.call_with_means(inputs, inputs["block_means"], inputs["frame_means"])
-        return ops.sigmoid(ops.cast(logits, "float32"))
+        outputs, _, _ = self.model.call_with_means(inputs, inputs["block_means"], inputs["frame_means"])
+        return self.answer(outputs)
 
 
-class _Means(_Probabilities):
+class _Means(_Answers):
     """The means alone; what follows them is not computed."""
 
     def call(self, inputs):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import h5py
 import numpy as np
@@ -27,12 +27,14 @@ class Part:
         counts: int16 (height, width), see there; where groups overlap, the greatest counts.
         frames: bool (tiles, time), which frames of the scene each tile was shown.
         checksum: of what was read of the scene for it.
+        uncertainty: the network's own, like `total`; None where it was not asked for.
     """
 
     total: np.ndarray
     counts: np.ndarray
     frames: np.ndarray
     checksum: int
+    uncertainty: np.ndarray | None = None
 
 
 class Parts(Protocol):
@@ -52,6 +54,9 @@ class Parts(Protocol):
 
     def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
         """A rectangle of a part's total and counts; rows and columns count the scene's pixels from the part's first."""
+
+    def uncertainty(self, name: str, rows: slice, columns: slice, scale: int) -> np.ndarray:
+        """The same rectangle of its uncertainty, where it has one."""
 
     def facts(self, name: str) -> tuple[np.ndarray, int]:
         """A part's frames and checksum."""
@@ -84,6 +89,9 @@ class PartMemory:
     def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
         part = self._parts[name]
         return part.total[_fine(rows, scale), _fine(columns, scale)], part.counts[rows, columns]
+
+    def uncertainty(self, name: str, rows: slice, columns: slice, scale: int) -> np.ndarray:
+        return cast("np.ndarray", self._parts[name].uncertainty)[_fine(rows, scale), _fine(columns, scale)]
 
     def facts(self, name: str) -> tuple[np.ndarray, int]:
         part = self._parts[name]
@@ -122,6 +130,8 @@ class PartFolder:
             # With checksums, as a disk may lie for days before the rest is computed.
             options = {"chunks": True, "compression": "lzf", "shuffle": True, "fletcher32": True}
             file.create_dataset("total", data=part.total, **options)
+            if part.uncertainty is not None:
+                file.create_dataset("uncertainty", data=part.uncertainty, **options)
             file.create_dataset("counts", data=part.counts, **options)
             file.create_dataset("frames", data=part.frames, **options)
             file.attrs["checksum"] = part.checksum
@@ -130,6 +140,10 @@ class PartFolder:
     def window(self, name: str, rows: slice, columns: slice, scale: int) -> tuple[np.ndarray, np.ndarray]:
         with self._open(name) as file:
             return file["total"][_fine(rows, scale), _fine(columns, scale)], file["counts"][rows, columns]
+
+    def uncertainty(self, name: str, rows: slice, columns: slice, scale: int) -> np.ndarray:
+        with self._open(name) as file:
+            return file["uncertainty"][_fine(rows, scale), _fine(columns, scale)]
 
     def facts(self, name: str) -> tuple[np.ndarray, int]:
         with self._open(name) as file:

@@ -43,7 +43,13 @@ def make_plan(
         "model": {"bands": list(engine.band_names or ()), "scale": engine.scale, "content": _model_hash(model)},
         "scene": _scene_facts(scene),
         # How many tiles are seen at once changes a map by rounding only.
-        "options": {"tiling": str(recipe.tiling), "choice": str(recipe.choice), "side": side, "means": means},
+        "options": {
+            "tiling": str(recipe.tiling),
+            "choice": str(recipe.choice),
+            "side": side,
+            "means": means,
+            "uncertainty": recipe.uncertainty,
+        },
     }
     # As it comes back from a file.
     return json.loads(json.dumps(plan))

@@ -40,7 +40,7 @@ def predict_group(
         SpinetError: if the engine refuses a tile, or its answer is none.
     """
     tiling, series = recipe.tiling, window.series
-    mosaic = Mosaic(tiling, group.rows.inside, group.columns.inside)
+    mosaics = [Mosaic(tiling, group.rows.inside, group.columns.inside) for _ in range(1 + recipe.uncertainty)]
     used = np.zeros((len(group.tiles), len(series.valid)), bool)
     frames = [tile_frames(series, tiling, tile, recipe.choice) for tile in group.tiles]
     lengths = np.array([len(chosen) for chosen in frames])
@@ -53,12 +53,16 @@ def predict_group(
         ]
         means = None if recipe.means is None else recipe.means.of_tiles([request.frames for request in requests])
         for number, tile, request, answer in zip(
-            numbers, tiles, requests, _answers(engine, requests, means), strict=True
+            numbers, tiles, requests, _answers(engine, requests, means, recipe.uncertainty), strict=True
         ):
-            mosaic.add(tile, answer, request.counts)
+            # An answer of one layer goes as it came, so that a wrong shape is noticed.
+            layers = [answer[..., :1], answer[..., 1:]] if recipe.uncertainty else [answer]
+            for mosaic, layer in zip(mosaics, layers, strict=True):
+                mosaic.add(tile, layer, request.counts)
             used[number, request.frames] = True
         advance(len(tiles))
-    return Part(mosaic.total, mosaic.counts, used, window.checksum)
+    total, *further = (mosaic.total for mosaic in mosaics)
+    return Part(total, mosaics[0].counts, used, window.checksum, *further)
 
 
 def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np.ndarray]:
@@ -70,16 +74,18 @@ def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np
         numbers = numbers[size:]
 
 
-def _answers(engine: Engine, requests: list[TileRequest], means: Means | None) -> np.ndarray:
+def _answers(engine: Engine, requests: list[TileRequest], means: Means | None, uncertainty: bool) -> np.ndarray:
     num_frames = np.array([len(request.images) for request in requests], np.int32)
     images = np.zeros((len(requests), num_frames.max(), *requests[0].images.shape[1:]), np.uint16)
     for sample, request in zip(images, requests, strict=True):
         sample[: len(request.images)] = request.images
+    # Not every engine knows the word.
+    wanted = {"uncertainty": True} if uncertainty else {}
     try:
         if means is not None and takes_means(engine):
-            answers = engine.predict_with_means(images, num_frames, means)
+            answers = engine.predict_with_means(images, num_frames, means, **wanted)
         else:
-            answers = engine.predict(images, num_frames)
+            answers = engine.predict(images, num_frames, **wanted)
     except SpinetError:
         raise
     # What engines of other packages raise, which do not know this one's error.

@@ -16,12 +16,14 @@ class Recipe:
         choice: how the frames of each tile are chosen.
         batch: how many tiles the network sees at once; as many as memory allows when None.
         means: the scene's, which all tiles share; each has its own when None.
+        uncertainty: whether the network's own uncertainty is blended beside the probability.
     """
 
     tiling: Tiling
     choice: FrameChoice
     batch: int | None = None
     means: SceneMeans | None = None
+    uncertainty: bool = False
 
 
 def make_tiling(grid: Grid, scale: int, tile: int, overlap: int | None, seam_free: bool | int) -> Tiling:

@@ -14,9 +14,15 @@ from spinet_tf.inference.grid import Grid
 
 # The layers of a map, and what `predict_scene` calls them.
 NAMES = {"probability": "probability", "uncertainty": "uncertainty", "class": "class", "frames": "valid_frames"}
+# What the uncertainty is: of a model that gives none itself, and of one that does.
+UNCERTAINTY = {
+    False: "binary entropy of the probability",
+    True: "standard deviation of the probability",
+}
+_UNITS = {False: "bit", True: "1"}
 _ATTRIBUTES = {
     "probability": {"long_name": "probability of cultivated land", "units": "1"},
-    "uncertainty": {"long_name": "binary entropy of the probability", "units": "bit"},
+    "uncertainty": {},
     "class": {"long_name": "cultivated land", "flag_values": [0, 1], "flag_meanings": "other cultivated"},
     "frames": {"long_name": "frames with clear ground that the model saw", "units": "1"},
 }
@@ -33,7 +39,12 @@ def map_paths(
 
 
 def map_in_memory(
-    blocks: Iterable[Block], grid: Grid, scale: int, layers: Collection[str], threshold: float | None
+    blocks: Iterable[Block],
+    grid: Grid,
+    scale: int,
+    layers: Collection[str],
+    threshold: float | None,
+    own_uncertainty: bool = False,
 ) -> xr.Dataset:
     """Collect a map's blocks.
 
@@ -43,6 +54,7 @@ def map_in_memory(
         scale: how many times coarser the grid of "frames" is.
         layers: what blocks hold.
         threshold: of the class; none when None.
+        own_uncertainty: whether the uncertainty is the model's.
     """
     coarse = grid.coarser(scale)
     arrays: dict[str, np.ndarray] = {
@@ -60,7 +72,8 @@ def map_in_memory(
     if threshold is not None:
         p = arrays["probability"]
         arrays["class"] = np.where(np.isnan(p), NO_DATA, p > threshold).astype(np.uint8)
-    return _dataset({layer: xr.DataArray(array, dims=("y", "x")) for layer, array in arrays.items()}, grid, scale)
+    located = {layer: xr.DataArray(array, dims=("y", "x")) for layer, array in arrays.items()}
+    return _dataset(located, grid, scale, own_uncertainty)
 
 
 def map_on_disk(
@@ -71,6 +84,7 @@ def map_on_disk(
     threshold: float | None,
     dtype: str,
     facts: Mapping[str, Any],
+    own_uncertainty: bool = False,
 ) -> xr.Dataset:
     """Write a map's blocks, and open the files.
 
@@ -82,12 +96,15 @@ def map_on_disk(
         threshold: of the class; none when None.
         dtype: of probability and uncertainty in the files.
         facts: what is known of the map.
+        own_uncertainty: whether the uncertainty is the model's.
     """
     options = {} if threshold is None else {"threshold": threshold}
     tags = {"SCENE": facts["name"], "MODEL": facts["engine"], "DATES": " ".join(facts["dates"])}
+    if "uncertainty" in paths:
+        tags["UNCERTAINTY"] = UNCERTAINTY[own_uncertainty]
     write_cogs(blocks, grid, paths, scale=scale, dtype=dtype, tags=tags, overwrite=True, **options)
     arrays = {layer: _open(path, decoded=layer not in ("class", "frames")) for layer, path in paths.items()}
-    return _dataset(arrays, grid, scale).assign_attrs(facts)
+    return _dataset(arrays, grid, scale, own_uncertainty).assign_attrs(facts)
 
 
 def _open(path: Path, decoded: bool) -> xr.DataArray:
@@ -95,8 +112,10 @@ def _open(path: Path, decoded: bool) -> xr.DataArray:
     return image.squeeze("band", drop=True).drop_vars(["x", "y", "spatial_ref"], errors="ignore")
 
 
-def _dataset(arrays: Mapping[str, xr.DataArray], grid: Grid, scale: int) -> xr.Dataset:
+def _dataset(arrays: Mapping[str, xr.DataArray], grid: Grid, scale: int, own_uncertainty: bool) -> xr.Dataset:
     named = {NAMES[layer]: array.assign_attrs(_ATTRIBUTES[layer]) for layer, array in arrays.items()}
+    if "uncertainty" in named:
+        named["uncertainty"].attrs |= {"long_name": UNCERTAINTY[own_uncertainty], "units": _UNITS[own_uncertainty]}
     coarse = {name: named.pop(name) for name in [NAMES["frames"]] if name in named}
     dataset = grid.locate(xr.Dataset(named))
     if coarse:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from spinet_tf.errors import SpinetError
+from spinet_tf.inference.engine import stacked
 from spinet_tf.tiling import Means
 
 
@@ -19,6 +20,7 @@ class SavedModelEngine:
         band_names: the bands it takes, in order; None where it does not name them.
         scale: how many times finer its answer is than its input.
         takes_means: whether tiles can be answered with the means of their scene.
+        gives_uncertainty: whether the model says how uncertain its answers are.
 
     Raises:
         SpinetError: if there is no SavedModel, TensorFlow cannot load it, or it lacks a signature.
@@ -40,6 +42,7 @@ class SavedModelEngine:
             self._predict, describe = signatures["serving_default"], signatures["describe"]
             self._means, self._with_means = signatures.get("means"), signatures.get("with_means")
             self.takes_means = "with_means" in signatures
+            self.gives_uncertainty = "uncertainty" in self._predict.structured_outputs
             described = describe(request=tf.zeros(1, tf.int32))
             self.band_names = tuple(name.decode() for name in described["bands"].numpy()[0]) or None
             self.scale = int(described["scale"].numpy()[0])
@@ -47,19 +50,21 @@ class SavedModelEngine:
         except Exception as error:
             raise SpinetError(f"Cannot load {directory} as a SavedModel of export.saved_model: {error}") from error
 
-    def predict(self, images: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-        """Return the probabilities, float32 (batch, scale * h, scale * w, 1)."""
-        return self._predict(images=images, num_frames=num_frames)["probabilities"].numpy()
+    def predict(self, images: np.ndarray, num_frames: np.ndarray, uncertainty: bool = False) -> np.ndarray:
+        """As `KerasEngine.predict`."""
+        return stacked(self._predict(images=images, num_frames=num_frames), uncertainty)
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray) -> Means:
         """Return the means that TEFA and TERN take over each tile."""
         answer = self._means(images=images, num_frames=num_frames)
         return Means(answer["block_means"].numpy(), answer["frame_means"].numpy())
 
-    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray, means: Means) -> np.ndarray:
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """Return what `predict` does, with means from elsewhere."""
         given = {"block_means": means.blocks, "frame_means": means.frames}
-        return self._with_means(images=images, num_frames=num_frames, **given)["probabilities"].numpy()
+        return stacked(self._with_means(images=images, num_frames=num_frames, **given), uncertainty)
 
 
 def latest_version(directory: Path) -> Path:

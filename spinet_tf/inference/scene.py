@@ -14,7 +14,7 @@ from spinet_tf.data.scene import select_bands
 from spinet_tf.errors import SpinetError
 from spinet_tf.files import remove_remains
 from spinet_tf.inference.assembly import assemble
-from spinet_tf.inference.engine import Engine, MeansEngine, as_engine, takes_means
+from spinet_tf.inference.engine import Engine, MeansEngine, as_engine, gives_uncertainty, takes_means
 from spinet_tf.inference.grid import Grid
 from spinet_tf.inference.groups import TileGroup, fitting_side, group_tiles
 from spinet_tf.inference.outputs import Outputs
@@ -82,7 +82,10 @@ def predict_scene(
         means: what TEFA and TERN take their means over, if the model has them: the "scene", so that tiles are answered
             as the scene would be as a whole, or each "tile" for itself, which saves a look at up to 16 tiles before
             the first is predicted. Windows of `seam_free` have their own.
-        uncertainty: whether the binary entropy of the probability is a layer too: 0 sure, 1 undecided.
+        uncertainty: whether there is a layer of uncertainty too: of a model that gives it the standard deviation of the
+            probability, 0 to 0.5, see `spinet_tf.models.answers.uncertainty`, blended as the probability is; of others
+            the binary entropy of the probability, 0 sure, 1 undecided. The layer's `long_name` and the files' tag
+            UNCERTAINTY say which.
         valid_frames: whether the number of frames is a layer too, of those that the model saw, that show clear ground;
             on the scene's own grid.
         threshold: if given, the class is a layer too: 1 where the probability exceeds it, 0 elsewhere, 255 no data.
@@ -133,7 +136,8 @@ def predict_scene(
     # A picture wants more bands than the model does.
     whole, scene = scene, select_bands(scene, engine.band_names)
     tiling = make_tiling(Grid.of_scene(scene), engine.scale, tile, overlap, seam_free)
-    recipe = Recipe(tiling, choice, batch)
+    own_uncertainty = uncertainty and gives_uncertainty(engine)
+    recipe = Recipe(tiling, choice, batch, uncertainty=own_uncertainty)
     side = fitting_side(scene.sizes["time"], scene.sizes["band"])
     groups = group_tiles(tiling, side)
     require_clear_ground(scene, groups)
@@ -165,11 +169,12 @@ def predict_scene(
             "resumed": resumed,
         }
         layers = ["probability", *["uncertainty"] * uncertainty, *["frames"] * valid_frames]
-        blocks = assemble(parts, groups, tiling, layers)
+        blocks = assemble(parts, groups, tiling, layers, own_uncertainty=own_uncertainty)
         grid = Grid.of_scene(scene, engine.scale)
         if outputs is None:
-            return map_in_memory(blocks, grid, engine.scale, layers, threshold).assign_attrs(facts)
-        result = map_on_disk(blocks, grid, engine.scale, outputs.rasters, threshold, dtype, facts)
+            result = map_in_memory(blocks, grid, engine.scale, layers, threshold, own_uncertainty)
+            return result.assign_attrs(facts)
+        result = map_on_disk(blocks, grid, engine.scale, outputs.rasters, threshold, dtype, facts, own_uncertainty)
         # While the parts are still there: what fails here is made from them by the next run.
         dates = scene["time"].values[facts["frames"]] if "time" in scene.coords else ()
         outputs.write_further(whole, dates, {"model": facts["engine"], "scene": facts["name"]})

@@ -1,4 +1,4 @@
-"""One small model with weights at random, in every form it is exported to."""
+"""One small model with weights at random and uncertainty, in every form it is exported to."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ BANDS = ("B02", "B04", "B08")
 
 @pytest.fixture(scope="package")
 def model():
-    return randomize(SPInet(bands=BANDS, filters=8, tefa_blocks=1, bottleneck=2))
+    return randomize(SPInet(bands=BANDS, filters=8, tefa_blocks=1, bottleneck=2, uncertainty=True))
 
 
 @pytest.fixture(scope="package")

@@ -96,7 +96,7 @@ def test_the_item_describes_the_signatures(facts):
         "data_type": "uint16",
     }
     assert num_frames["input"] == {"shape": [-1], "dim_order": ["batch"], "data_type": "int32"}
-    assert [output["result"]["data_type"] for output in properties["mlm:output"]] == ["float32", "uint8"]
+    assert [output["result"]["data_type"] for output in properties["mlm:output"]] == ["float32", "uint8", "float32"]
     for output in properties["mlm:output"]:
         assert output["result"]["shape"] == [-1, -1, -1, 1]
         assert output["result"]["dim_order"] == ["batch", "height", "width", "channel"]

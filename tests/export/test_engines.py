@@ -8,7 +8,7 @@ import pytest
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import open_engine
-from spinet_tf.inference.engine import as_engine, takes_means
+from spinet_tf.inference.engine import as_engine, gives_uncertainty, takes_means
 from spinet_tf.tiling import Means
 from tests.export.conftest import BANDS
 from tests.helpers import assert_close
@@ -29,7 +29,12 @@ def test_every_form_answers_as_the_model(form, model, run, version, onnx_file, a
     assert (engine.band_names, engine.scale) == (BANDS, 4)
     answer = engine.predict(**asked)
     assert answer.dtype == np.float32
-    assert_close(answer, as_engine(model).predict(**asked))
+    reference = as_engine(model)
+    assert_close(answer, reference.predict(**asked))
+    assert gives_uncertainty(engine)
+    both = engine.predict(**asked, uncertainty=True)
+    np.testing.assert_array_equal(both[..., :1], answer)
+    assert_close(both[..., 1:], reference.predict(**asked, uncertainty=True)[..., 1:], 1e-3)
     # The padded series alone.
     alone = engine.predict(asked["images"][1:, :1], np.array([1], np.int32))
     assert_close(alone, answer[1:])
@@ -39,7 +44,9 @@ def test_every_form_answers_as_the_model(form, model, run, version, onnx_file, a
     assert takes_means(engine)
     swapped = Means(means.blocks[::-1], np.repeat(means.frames[:, :1], 4, axis=1))
     answer = engine.predict_with_means(**asked, means=swapped)
-    assert_close(answer, as_engine(model).predict_with_means(**asked, means=swapped))
+    assert_close(answer, reference.predict_with_means(**asked, means=swapped))
+    both = engine.predict_with_means(**asked, means=swapped, uncertainty=True)
+    np.testing.assert_array_equal(both[..., :1], answer)
 
 
 def test_the_latest_of_several_versions_is_taken(version, tmp_path):

@@ -30,7 +30,8 @@ def numbers(*num_frames):
 
 def keras_probabilities(model, images, num_frames):
     mask = np.arange(images.shape[1]) < num_frames[:, None]
-    logits = np.asarray(model({"images": images / np.float32(10000), "frame_mask": mask})).astype(np.float64)
+    answer = model({"images": images / np.float32(10000), "frame_mask": mask})
+    logits = np.asarray(answer)[..., :1].astype(np.float64)
     return 1 / (1 + np.exp(-logits))
 
 
@@ -44,6 +45,7 @@ def test_the_contract_is_that_of_the_saved_model(onnx_file):
         "images": ("tensor(uint16)", ["batch", "time", "height", "width", 3]),
         "num_frames": ("tensor(int32)", ["batch"]),
         "probabilities": ("tensor(float)", ["batch", "fine_height", "fine_width", 1]),
+        "uncertainty": ("tensor(float)", ["batch", "fine_height", "fine_width", 1]),
         "own_block_means": ("tensor(float)", ["batch", 1, 8]),
         "own_frame_means": ("tensor(float)", ["batch", "time", 8]),
     }
@@ -89,7 +91,7 @@ def test_plain_fusion_and_several_heads_convert_too(tmp_path):
 
 
 def test_a_model_in_bfloat16_leaves_in_float32(model, rng):
-    mixed = SPInet(bands=BANDS, filters=8, tefa_blocks=1, bottleneck=2, dtype="mixed_bfloat16")
+    mixed = SPInet.from_config({**model.get_config(), "dtype": "mixed_bfloat16"})
     mixed.set_weights(model.get_weights())
     exportable = Exportable(mixed)
     assert {layer.compute_dtype for layer in exportable.model.layers} == {"float32"}

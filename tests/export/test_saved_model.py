@@ -28,7 +28,7 @@ def request(batch=2, time=4, height=5, width=6, bands=3, num_frames=None):
 
 def logits(model, images, mask):
     inputs = {"images": images / np.float32(10000), "frame_mask": np.array(mask, bool)}
-    return np.asarray(model(inputs)).astype(np.float64)
+    return np.asarray(model(inputs))[..., :1].astype(np.float64)
 
 
 def test_the_version_is_a_numbered_folder_and_nothing_else_is_left(version):
@@ -47,11 +47,12 @@ def test_signatures_are_the_serving_contract(session):
         }
 
     inputs = {"images": ("uint16", [-1, -1, -1, -1, 3]), "num_frames": ("int32", [-1])}
-    assert described("serving_default") == {**inputs, "probabilities": ("float32", [-1, -1, -1, 1])}
+    answers = {name: ("float32", [-1, -1, -1, 1]) for name in ("probabilities", "uncertainty")}
+    assert described("serving_default") == {**inputs, **answers}
     means = {"block_means": ("float32", [-1, 1, 8]), "frame_means": ("float32", [-1, -1, 8])}
     assert described("means") == {**inputs, **means}
-    assert described("with_means") == {**inputs, **means, "probabilities": ("float32", [-1, -1, -1, 1])}
-    assert described("uint8") == {**inputs, "probabilities": ("uint8", [-1, -1, -1, 1])}
+    assert described("with_means") == {**inputs, **means, **answers}
+    assert described("uint8") == {**inputs, **{name: ("uint8", [-1, -1, -1, 1]) for name in answers}}
 
 
 def test_answers_equal_the_keras_model_on_reflectance(session, model):
@@ -73,10 +74,13 @@ def test_a_tile_can_have_the_means_of_others(session, model):
     np.testing.assert_allclose(means["frame_means"], expected.frames, atol=1e-5)
     given = {name: values[::-1].copy() for name, values in means.items()}
     given["frame_means"][:, 1] = np.nan
-    answer = session.run({**sent, **given}, "with_means")["probabilities"]
-    expected = keras_engine.predict_with_means(**sent, means=Means(given["block_means"], given["frame_means"]))
-    np.testing.assert_allclose(answer, expected, rtol=0, atol=2e-5)
-    assert np.abs(answer - session.run(sent)["probabilities"]).max() > 1e-3
+    answer = session.run({**sent, **given}, "with_means")
+    expected = keras_engine.predict_with_means(
+        **sent, means=Means(given["block_means"], given["frame_means"]), uncertainty=True
+    )
+    for feature, name in enumerate(("probabilities", "uncertainty")):
+        np.testing.assert_allclose(answer[name][..., 0], expected[..., feature], rtol=0, atol=2e-5)
+        assert np.abs(answer[name] - session.run(sent)[name]).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -104,12 +108,13 @@ def test_padding_changes_nothing(session):
 
 def test_uint8_is_the_probability_in_steps_of_1_in_254(session):
     sent = request(batch=2, time=3, num_frames=[3, 2])
-    fine, coarse = session.run(sent)["probabilities"], session.run(sent, "uint8")["probabilities"]
-    assert coarse.dtype == np.uint8
-    assert coarse.shape == fine.shape
-    assert np.ptp(coarse) > 100
-    # A value within rounding of a half may go either way; both are within half a step of the probability.
-    assert np.abs(coarse / 254 - fine.astype(np.float64)).max() <= 0.5 / 254 + 1e-5
+    for name, least_range in (("probabilities", 100), ("uncertainty", 10)):
+        fine, coarse = session.run(sent)[name], session.run(sent, "uint8")[name]
+        assert coarse.dtype == np.uint8
+        assert coarse.shape == fine.shape
+        assert np.ptp(coarse) > least_range
+        # A value within rounding of a half may go either way; both are within half a step of the number.
+        assert np.abs(coarse / 254 - fine.astype(np.float64)).max() <= 0.5 / 254 + 1e-5
 
 
 def test_uint8_leaves_255_free_and_has_one_half():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 
 from spinet_tf import BANDS, SPInet
@@ -183,3 +184,28 @@ def test_layers_and_facts(monkeypatch):
         "blocks": 1,
         "resumed": 0,
     }
+
+
+class UncertainEngine(MeanEngine):
+    """A standard deviation of a tenth of the probability."""
+
+    gives_uncertainty = True
+
+    def predict(self, images, num_frames, uncertainty=False):
+        p = super().predict(images, num_frames)
+        return np.concatenate([p, p / 10], axis=-1) if uncertainty else p
+
+
+def test_the_models_own_uncertainty_is_blended_and_named(tmp_path):
+    scene = make_scene()
+    options = {"tile": 16, "overlap": 4, "uncertainty": True}
+    in_memory = predict_scene(UncertainEngine(), scene, **options)
+    np.testing.assert_allclose(in_memory["uncertainty"], in_memory["probability"] / 10, rtol=1e-5, atol=1e-8)
+    assert in_memory["uncertainty"].attrs == {"long_name": "standard deviation of the probability", "units": "1"}
+    on_disk = predict_scene(UncertainEngine(), scene, tmp_path / "map.tif", **options)
+    np.testing.assert_array_equal(on_disk["uncertainty"], in_memory["uncertainty"])
+    plain = predict_scene(MeanEngine(), scene, tmp_path / "plain.tif", **options)
+    assert plain["uncertainty"].attrs["units"] == "bit"
+    for name, meaning in (("map", "standard deviation of the probability"), ("plain", "binary entropy of the")):
+        with rasterio.open(tmp_path / f"{name}_uncertainty.tif") as file:
+            assert file.tags()["UNCERTAINTY"].startswith(meaning)

@@ -106,11 +106,11 @@ def test_tables_show_them(evaluation):
 
 def test_pictures_and_figures(scored, evaluation, tmp_path):
     _, pictures = scored[0]
-    assert pictures[-1].title == "Uncertainty: mutual information of label and logit, given by the model"
+    assert pictures[-1].title == "Uncertainty: standard deviation of the probability"
     assert [picture.title.split(",")[0] for picture in pictures[-2:-1]] == ["Errors"]
     write_report(tmp_path / "report.html", evaluation, [[], []])
     html = (tmp_path / "report.html").read_text()
-    for text in ("Reliability of the probability", "Risk against coverage", "1 bit", "by own uncertainty"):
+    for text in ("Reliability of the probability", "Risk against coverage", "Uncertainty:", "by own uncertainty"):
         assert text in html
 
 
