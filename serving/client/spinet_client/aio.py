@@ -31,18 +31,25 @@ class AsyncClient(BaseClient):
     _grpc = grpc.aio
 
     async def predict(
-        self, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
+        self,
+        images: np.ndarray,
+        num_frames: np.ndarray | None = None,
+        signature: str = "serving_default",
+        uncertainty: bool = False,
     ) -> np.ndarray:
         """See `Client.predict`."""
-        return (await self._ask(calls.predict(self.model, images, num_frames, signature))).probabilities
+        return (await self._ask(calls.predict(self.model, images, num_frames, signature, uncertainty))).probabilities
 
     async def find_means(self, images: np.ndarray, num_frames: np.ndarray | None = None) -> Means:
         """See `Client.find_means`."""
         return await self._ask(calls.find_means(self.model, images, num_frames))
 
-    async def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray | None, means: Means) -> np.ndarray:
+    async def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray | None, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """See `Client.predict_with_means`."""
-        return (await self._ask(calls.predict_with_means(self.model, images, num_frames, means))).probabilities
+        call = calls.predict_with_means(self.model, images, num_frames, means, uncertainty)
+        return (await self._ask(call)).probabilities
 
     async def describe(self) -> Description:
         """See `Client.describe`."""

@@ -81,7 +81,8 @@ class Prediction:
     """The answer to images.
 
     Attributes:
-        probabilities: (batch, scale * height, scale * width, 1), float32, or uint8 by the signature of that name.
+        probabilities: (batch, scale * height, scale * width, 1), float32, or uint8 by the signature of that name; with
+            the uncertainty as a second feature where it was asked for.
         version: of the model that answered.
     """
 
@@ -148,19 +149,23 @@ class VersionStatus:
 
 
 def predict(
-    model: Model, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
+    model: Model,
+    images: np.ndarray,
+    num_frames: np.ndarray | None = None,
+    signature: str = "serving_default",
+    uncertainty: bool = False,
 ) -> Call[Prediction]:
     """Ask for probabilities; the arguments are those of `Client.predict`."""
-    return Call(PREDICT, _request(model, signature, _inputs(images, num_frames)), _read_prediction)
+    return _prediction(model, signature, _inputs(images, num_frames), uncertainty)
 
 
 def predict_with_means(
-    model: Model, images: np.ndarray, num_frames: np.ndarray | None, means: Means
+    model: Model, images: np.ndarray, num_frames: np.ndarray | None, means: Means, uncertainty: bool = False
 ) -> Call[Prediction]:
     """Ask for probabilities with the means of a scene; the arguments are those of `Client.predict_with_means`."""
     inputs = _inputs(images, num_frames)
     given = {"block_means": means.blocks, "frame_means": means.frames}
-    return Call(PREDICT, _request(model, "with_means", {**inputs, **given}), _read_prediction)
+    return _prediction(model, "with_means", {**inputs, **given}, uncertainty)
 
 
 def find_means(model: Model, images: np.ndarray, num_frames: np.ndarray | None = None) -> Call[Means]:
@@ -188,8 +193,18 @@ def _inputs(images: np.ndarray, num_frames: np.ndarray | None) -> dict[str, np.n
     return {"images": images, "num_frames": counts.astype(np.int32)}
 
 
-def _read_prediction(response: Message) -> Prediction:
-    return Prediction(_output(response, "probabilities"), response.model_spec.version.value)
+def _prediction(model: Model, signature: str, inputs: dict[str, np.ndarray], uncertainty: bool) -> Call[Prediction]:
+    names = ["probabilities", *["uncertainty"] * uncertainty]
+    request = _request(model, signature, inputs)
+    # A model with uncertainty would send it unasked, and so twice the bytes.
+    request.output_filter.extend(names)
+
+    def read(response: Message) -> Prediction:
+        answers = [_output(response, name) for name in names]
+        answer = np.concatenate(answers, axis=-1) if uncertainty else answers[0]
+        return Prediction(answer, response.model_spec.version.value)
+
+    return Call(PREDICT, request, read)
 
 
 def describe(model: Model) -> Call[Description]:

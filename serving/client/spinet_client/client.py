@@ -45,7 +45,11 @@ class Client(BaseClient):
     _grpc = grpc
 
     def predict(
-        self, images: np.ndarray, num_frames: np.ndarray | None = None, signature: str = "serving_default"
+        self,
+        images: np.ndarray,
+        num_frames: np.ndarray | None = None,
+        signature: str = "serving_default",
+        uncertainty: bool = False,
     ) -> np.ndarray:
         """Ask for the probability of cultivated land.
 
@@ -54,9 +58,11 @@ class Client(BaseClient):
                 data.
             num_frames: (batch,) integers, how many frames of each sample are real, the first ones; all when None.
             signature: "serving_default" for float32, "uint8" for round(254 p) in a quarter of the bytes.
+            uncertainty: whether the standard deviation of the probability is a second feature; only of a model that
+                gives it.
 
         Returns:
-            (batch, scale * height, scale * width, 1), float32 or uint8.
+            (batch, scale * height, scale * width, 1 or 2), float32 or uint8.
 
         Raises:
             ServingError: if no server can be reached, or one refuses the request.
@@ -64,20 +70,32 @@ class Client(BaseClient):
         Example:
             client.predict(np.ones((1, 5, 32, 32, 12), np.uint16)).shape  # (1, 128, 128, 1)
         """
-        return self._ask(calls.predict(self.model, images, num_frames, signature)).probabilities
+        return self._ask(calls.predict(self.model, images, num_frames, signature, uncertainty)).probabilities
 
     def find_means(self, images: np.ndarray, num_frames: np.ndarray | None = None) -> Means:
         """Ask for the means that the network takes over tiles, by the signature "means"; arguments as in `predict`."""
         return self._ask(calls.find_means(self.model, images, num_frames))
 
-    def predict_with_means(self, images: np.ndarray, num_frames: np.ndarray | None, means: Means) -> np.ndarray:
+    def predict_with_means(
+        self, images: np.ndarray, num_frames: np.ndarray | None, means: Means, uncertainty: bool = False
+    ) -> np.ndarray:
         """Ask as `predict` does, by the signature "with_means", with means from elsewhere: of the tiles' scene."""
-        return self._ask(calls.predict_with_means(self.model, images, num_frames, means)).probabilities
+        return self._ask(calls.predict_with_means(self.model, images, num_frames, means, uncertainty)).probabilities
 
-    @functools.cached_property
+    @property
     def takes_means(self) -> bool:
         """Whether the model can answer tiles with the means of their scene. Asked once."""
-        return "with_means" in self.metadata()
+        return "with_means" in self._signatures
+
+    @property
+    def gives_uncertainty(self) -> bool:
+        """Whether the model says how far its probabilities may be off. Asked once."""
+        signature = self._signatures.get("serving_default")
+        return signature is not None and "uncertainty" in signature.outputs
+
+    @functools.cached_property
+    def _signatures(self) -> dict[str, Signature]:
+        return self.metadata()
 
     def describe(self) -> Description:
         """Ask for the model's bands and scale."""
