@@ -51,7 +51,7 @@ class Findings:
 
     def change(self, network: str) -> float:
         """The greatest change of a probability when frames are shuffled, on any scene with any seed."""
-        return max(max(run.change.values()) for run in self._runs if run.network == network)
+        return max(change for run in self._runs if run.network == network for change in run.change.values())
 
     def cells(self, network: str, view: str, base: str = BASE, base_view: str = CLEAR) -> list[str]:
         """The columns of a network that was shown a view, beside a base; without the last one for the base itself."""
@@ -136,7 +136,7 @@ def notes(ablations: AblationConfig) -> list[str]:
         "MCC is the mean over the scenes of the test, then mean ± standard deviation (n - 1) over seeds. ± scenes: "
         "standard deviation over scenes of the mean over seeds. Differences are those to all bands, parts and clear "
         "frames, of the seeds that both have, scene by scene: mean ± standard error over the scenes. It does not hold "
-        "what another seed would change.",
+        "what another seed would change. Seeds after the first are shown scenes with all clear frames only.",
         "Mean instead of attention: every frame attends to all real frames alike; value and output projections learn. "
         "Both it and the network without TERN are trained so.",
         f"Numbers of frames: drawn from the {max(ablations.frames)} clearest of each scene, the fewer among the more; "

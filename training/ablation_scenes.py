@@ -1,5 +1,7 @@
 """How a scene of the test is shown: with fewer frames, with frames in another order, with frames out of place."""
 
+import zlib
+
 import numpy as np
 import xarray as xr
 from scipy import ndimage
@@ -11,10 +13,12 @@ from spinet_tf.tiling.frames import choose_frames
 def drawn(scene: xr.Dataset, count: int, clearest: int, seed: int) -> xr.Dataset:
     """Random ones of the clearest frames of a scene, in order; those of a smaller count are among those of a greater.
 
-    Not the clearest ones of all: many are entirely clear, and the first of them are all of one season.
+    Not the clearest ones of all: many are entirely clear, and the first of them are all of one season. Scenes of other
+    names have frames of other dates.
     """
     frames = choose_frames(clear_fraction(scene), "clearest", clearest)
-    return scene.isel(time=np.sort(np.random.default_rng(seed).permutation(frames)[:count]))
+    rng = np.random.default_rng([seed, zlib.crc32(scene.attrs["name"].encode())])
+    return scene.isel(time=np.sort(rng.permutation(frames)[:count]))
 
 
 def shuffled(scene: xr.Dataset, seed: int) -> xr.Dataset:

@@ -165,6 +165,8 @@ def test_frames_in_another_order_and_fewer():
         assert set(one) < set(two) < set(scene["time"][[0, 2, 3]].to_numpy())
         assert two[0] < two[1]
     assert len({drawn(scene, 1, 3, seed)["time"].item() for seed in range(9)}) == 3
+    others = [scene.assign_attrs(name=f"scene {number}") for number in range(9)]
+    assert len({drawn(other, 1, 3, seed=0)["time"].item() for other in others}) == 3
 
 
 def run(network, seed, **views):
@@ -285,7 +287,6 @@ def test_the_projects_own_ablations():
         )
     assert len(ablations.networks["4 bands"].bands) == 4
     assert ablations.networks["with cloudy frames"].max_cloud == 1
-    assert ablations.seeds["SPInet"] == (1, 2)
     assert ablations.frames == (1, 2, 4, 8, 16, 24, 40)
 
 
