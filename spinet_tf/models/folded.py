@@ -135,8 +135,9 @@ class FoldedUnit(FrameLayer):
             *_with_norm(unit.norm_in, kernel, bias), activation=leaky_relu, dtype=dtype, name="convolution"
         )
         attention = unit.attention
-        joint = _arrays(attention.query_key_value)
-        query, output = merged_projections(*joint, *_arrays(attention.projection), attention.heads, numpy=np)
+        joint, joint_bias = _arrays(attention.query_key_value)
+        output, output_bias = _arrays(attention.projection)
+        query, output = merged_projections(joint, joint_bias, output, output_bias, attention.heads, numpy=np)
         scale, shift = _coefficients(unit.norm_out)
         if free:
             scale = np.where(np.abs(scale) < _SMALL, _SMALL, scale)
