@@ -55,7 +55,7 @@ def draw_ablations(output: Path, ablations: AblationConfig, runs: Sequence[Run])
     parts.set_yticks(range(len(rows)), list(rows), fontsize=8)
     parts.invert_yaxis()
     parts.axvline(0, color=_BASE, lw=2)
-    parts.set_xlabel(f"change of MCC against {BASE}, ± standard error over scenes")
+    parts.set_xlabel("change of MCC, ± standard error over scenes", fontsize=9)
     for axes in (frames, shifts, parts):
         axes.grid(color="#e8e4dd")
         axes.set_axisbelow(True)
