@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much of the 5 km around a tile may not be clear, for `all` (default: %(default)s)",
     )
     add("--count", type=int, default=20, help="how many frames, for `clearest` (default: %(default)s)")
-    add("--tile", type=int, default=TILE, help="side of the tiles seen at once, in pixels (default: %(default)s)")
+    add("--tile", type=int, help=f"side of the tiles seen at once, in pixels (default: {TILE}, or what memory allows)")
     add("--overlap", type=int, help="pixels over which tiles are blended (default: a quarter of a tile)")
     add(
         "--seam-free",

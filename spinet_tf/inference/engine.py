@@ -97,7 +97,10 @@ class KerasEngine:
         self.band_names: tuple[str, ...] | None = model.band_names
         self.scale: int = model.scale
         self.takes_means = has_means(model)
+        self.sizes: dict[str, int] | None = None
         if isinstance(model, SPInet):
+            sizes = {"filters": model.filters, "blocks": model.tefa_blocks, "heads": model.heads}
+            self.sizes = {**sizes, "scale": model.scale}
             model = folded(model)
         self.gives_uncertainty: bool = getattr(model, "uncertainty", False)
         self._answers = {wanted: _Answers(model, wanted) for wanted in (False, self.gives_uncertainty)}

@@ -9,12 +9,9 @@ from spinet_tf.inference.engine import Engine, takes_means
 from spinet_tf.inference.groups import TileGroup
 from spinet_tf.inference.parts import Part
 from spinet_tf.inference.recipe import Recipe
+from spinet_tf.inference.sizes import tiles_at_once
 from spinet_tf.inference.windows import Window
 from spinet_tf.tiling import Means, Mosaic, TileRequest, cut_frames, tile_frames
-
-# Pixels of all frames that the network sees at once if nobody says otherwise: as many as in a batch that trains the
-# paper's network, 8 patches of 20 frames of 32 x 32 pixels.
-AT_ONCE = 8 * 20 * 32 * 32
 
 
 def predict_group(
@@ -69,7 +66,7 @@ def _batches(lengths: np.ndarray, pixels: int, batch: int | None) -> Iterator[np
     """Numbers of tiles to be seen together: those with similar numbers of frames, so that few are padding."""
     numbers = np.argsort(-lengths, kind="stable")[: np.count_nonzero(lengths)]
     while numbers.size:
-        size = batch or max(1, AT_ONCE // (pixels * lengths[numbers[0]]))
+        size = batch or tiles_at_once(pixels, int(lengths[numbers[0]]))
         yield numbers[:size]
         numbers = numbers[size:]
 

@@ -25,6 +25,7 @@ from spinet_tf.inference.restart import begin_anew, kept_parts
 from spinet_tf.inference.results import map_in_memory, map_on_disk, map_paths
 from spinet_tf.inference.running import Outcome, run_here
 from spinet_tf.inference.scene_means import find_scene_means
+from spinet_tf.inference.sizes import fitting_tile
 from spinet_tf.inference.windows import UnreadableError, read_window, require_clear_ground, require_scene, unread_window
 from spinet_tf.progress import progress_bar
 from spinet_tf.tiling import TILE, FrameChoice, MeansOf, Method, SceneMeans, require_means
@@ -41,7 +42,7 @@ def predict_scene(
     frames: Method = "all",
     count: int = 20,
     max_cloud: float = 0.25,
-    tile: int = TILE,
+    tile: int | None = None,
     overlap: int | None = None,
     seam_free: bool | int = False,
     means: MeansOf = "scene",
@@ -74,7 +75,8 @@ def predict_scene(
             pixels around it, or the `count` "clearest" there. A window of `seam_free` is judged by itself.
         count: how many frames "clearest" keeps.
         max_cloud: the greatest part without clear ground that "all" accepts.
-        tile: the greatest side of the tiles that the model sees, in pixels of the scene.
+        tile: the greatest side of the tiles that the model sees, in pixels of the scene; when None 128, or less where
+            memory is too small for that.
         overlap: the least overlap of neighbouring tiles, over which they are blended; a quarter of a tile when None.
         seam_free: instead of tiles, the model sees windows at fixed places of the CRS, 32 pixels wide or as many as
             given here, the patches it was trained on. Then the map at a place is the same whatever the area around
@@ -135,6 +137,9 @@ def predict_scene(
         )
     # A picture wants more bands than the model does.
     whole, scene = scene, select_bands(scene, engine.band_names)
+    if tile is None:
+        most = scene.sizes["time"]
+        tile = TILE if seam_free else fitting_tile(engine, min(count, most) if frames == "clearest" else most)
     tiling = make_tiling(Grid.of_scene(scene), engine.scale, tile, overlap, seam_free)
     own_uncertainty = uncertainty and gives_uncertainty(engine)
     recipe = Recipe(tiling, choice, batch, uncertainty=own_uncertainty)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import groups as groups_module
-from spinet_tf.inference import predict_scene, predicting
+from spinet_tf.inference import predict_scene
 from spinet_tf.inference.assembly import assemble, entropy
 from spinet_tf.inference.groups import fitting_side, group_tiles
 from spinet_tf.inference.parts import Part, PartMemory
@@ -59,7 +59,7 @@ def test_tiles_are_batched_by_their_number_of_frames(monkeypatch):
     expected = predict_scene(MeanEngine(), scene, tile=16, batch=1)["probability"]
     for batch, at_once in ((5, 10**9), (None, 4 * 3 * 16 * 16)):
         engine = MeanEngine()
-        monkeypatch.setattr(predicting, "AT_ONCE", at_once)
+        monkeypatch.setattr("spinet_tf.inference.sizes._FRAME_PIXELS", at_once)
         np.testing.assert_array_equal(predict_scene(engine, scene, tile=16, batch=batch)["probability"], expected)
         sizes = [len(images) for images, _ in engine.asked]
         frames = np.concatenate([num_frames for _, num_frames in engine.asked])
