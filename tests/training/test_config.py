@@ -7,8 +7,10 @@ import pytest
 from spinet_tf.errors import SpinetError
 from training.config import Config, ModelConfig, load_config, save_config
 
-# Those of comparisons, whose names say so, are another command's.
-CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("[!c]*.yaml"))
+# Those of comparisons and of ablations are other commands'.
+OTHERS = ("compare", "ablations")
+FOLDER = Path(__file__).parents[2] / "training" / "configs"
+CONFIGS = [path for path in sorted(FOLDER.glob("*.yaml")) if not path.name.startswith(OTHERS)]
 
 
 @pytest.fixture
