@@ -55,7 +55,7 @@ def draw_ablations(output: Path, ablations: AblationConfig, runs: Sequence[Run])
     parts.set_yticks(range(len(rows)), list(rows), fontsize=8)
     parts.invert_yaxis()
     parts.axvline(0, color=_BASE, lw=2)
-    parts.set_xlabel("change of MCC, ± standard error over scenes", fontsize=9)
+    parts.set_xlabel("change of MCC, ± standard error", fontsize=9)
     for axes in (frames, shifts, parts):
         axes.grid(color="#e8e4dd")
         axes.set_axisbelow(True)
@@ -76,8 +76,10 @@ def _curve(
     colour: str,
     label: str | None = None,
 ) -> None:
-    """A line through the means, and a dot for each seed."""
-    scores = [list(found.of_seeds(network, view).values()) for view in views]
+    """A line through the means, and a dot for each seed, of those that were shown all views."""
+    by_seed = [found.of_seeds(network, view) for view in views]
+    seeds = set.intersection(*map(set, by_seed))
+    scores = [[those[seed] for seed in seeds] for those in by_seed]
     axes.plot(places, [statistics.fmean(those) for those in scores], color=colour, lw=2, label=label)
     for place, those in zip(places, scores, strict=True):
         axes.plot([place] * len(those), those, "o", color=colour, ms=4, alpha=0.7)
