@@ -139,8 +139,7 @@ def notes(ablations: AblationConfig) -> list[str]:
         "what another seed would change. Seeds after the first are shown scenes with all clear frames only.",
         "Mean instead of attention: every frame attends to all real frames alike; value and output projections learn. "
         "Both it and the network without TERN are trained so.",
-        f"Numbers of frames: drawn from the {max(ablations.frames)} clearest of each scene, the fewer among the more; "
-        "the very clearest may all be of one season.",
+        f"Numbers of frames: drawn from the {max(ablations.frames)} clearest of each scene, the fewer among the more.",
         f"Order: {ablations.ordered_frames} of these in order of time, and shuffled.",
         "Registration: each frame of the test is shifted by normal deviates of this standard deviation in each "
         "direction, by cubic splines, beyond what it is off already; in training frames are as they are.",

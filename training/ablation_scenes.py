@@ -13,8 +13,7 @@ from spinet_tf.tiling.frames import choose_frames
 def drawn(scene: xr.Dataset, count: int, clearest: int, seed: int) -> xr.Dataset:
     """Random ones of the clearest frames of a scene, in order; those of a smaller count are among those of a greater.
 
-    Not the clearest ones of all: many are entirely clear, and the first of them are all of one season. Scenes of other
-    names have frames of other dates.
+    Scenes of other names have frames of other dates.
     """
     frames = choose_frames(clear_fraction(scene), "clearest", clearest)
     rng = np.random.default_rng([seed, zlib.crc32(scene.attrs["name"].encode())])

@@ -25,8 +25,9 @@ def choose_frames(
     Args:
         clear_fraction: (time,), the fraction of pixels, 0 to 1, where each frame shows clear ground.
         method: "all" chooses every frame with at most `max_cloud` not clear; "clearest" the `count` clearest frames,
-            cloudy ones too where clear ones are few; "random" `count` random ones of those that "all" chooses. Where
-            "all" or "random" finds none clear enough, they choose the single clearest.
+            cloudy ones too where clear ones are few, and spread over the series where more are equally clear;
+            "random" `count` random ones of those that "all" chooses. Where "all" or "random" finds none clear enough,
+            they choose the single clearest.
         count: how many frames "clearest" and "random" choose at most.
         max_cloud: the largest fraction of a frame, 0 to 1, that may not be clear, in "all" and "random".
         rng: where "random" draws from; by default a new, unseeded generator.
@@ -50,16 +51,26 @@ def choose_frames(
             f"Expected at least one frame with a valid pixel. Received: {clear.size} frames without any. "
             "Choose another scene or place, or check its cloud mask."
         )
-    # Of equally clear frames the earlier comes first.
-    clearest = usable[np.argsort(-clear[usable], kind="stable")]
     if method == "clearest":
-        return np.sort(clearest[:count])
+        return _clearest(clear, usable, count)
     chosen = usable[clear[usable] >= 1 - max_cloud - _TOLERANCE]
     if not chosen.size:
-        chosen = clearest[:1]
+        chosen = _clearest(clear, usable, 1)
     elif method == "random" and chosen.size > count:
         chosen = (rng or np.random.default_rng()).choice(chosen, count, replace=False)
     return np.sort(chosen)
+
+
+def _clearest(clear: np.ndarray, usable: np.ndarray, count: int) -> np.ndarray:
+    """The `count` clearest of the usable frames, ascending."""
+    if count >= usable.size:
+        return usable
+    least = np.sort(clear[usable])[-count]
+    clearer = usable[clear[usable] > least]
+    tied = usable[clear[usable] == least]
+    # Evenly over all that are as clear as the last: in a clear spring the first of them would miss the summer.
+    places = (np.arange(count - clearer.size) + 0.5) * tied.size / (count - clearer.size)
+    return np.sort(np.concatenate([clearer, tied[places.astype(int)]]))
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,21 @@ def test_without_a_clear_enough_frame_the_clearest_is_taken(method):
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(1, [3]), (2, [3, 6]), (3, [3, 5, 6]), (5, [1, 3, 4, 5, 6]), (20, [1, 2, 3, 4, 5, 6])]
+    ("count", "expected"), [(1, [6]), (2, [3, 6]), (3, [3, 5, 6]), (5, [1, 3, 4, 5, 6]), (20, [1, 2, 3, 4, 5, 6])]
 )
 def test_clearest_takes_the_clearest_in_order_of_time(count, expected):
     np.testing.assert_array_equal(choose_frames(CLEAR, "clearest", count), expected)
+
+
+def test_equally_clear_frames_are_spread_over_the_series():
+    clear = np.ones(12)
+    np.testing.assert_array_equal(choose_frames(clear, "clearest", 4), [1, 4, 7, 10])
+    clear[[2, 6]] = 0.5
+    np.testing.assert_array_equal(choose_frames(clear, "clearest", 5), [1, 4, 7, 9, 11])
+    # Of the ten clear ones all, and one of the others.
+    np.testing.assert_array_equal(choose_frames(clear, "clearest", 11), np.delete(np.arange(12), 2))
+    for count in range(1, 13):
+        assert len(np.unique(choose_frames(clear, "clearest", count))) == count
 
 
 def test_random_takes_each_clear_frame_equally_often():
