@@ -63,7 +63,7 @@ def test_frames_by_the_clearest_and_by_the_cloud_accepted():
     scene["valid"][2, :10] = False  # 10 of 21 rows
     assert predict_scene(MeanEngine(), scene).attrs["frames"] == [0, 3]
     assert predict_scene(MeanEngine(), scene, max_cloud=0.5).attrs["frames"] == [0, 2, 3]
-    assert predict_scene(MeanEngine(), scene, frames="clearest", count=1).attrs["frames"] == [0]
+    assert predict_scene(MeanEngine(), scene, frames="clearest", count=1).attrs["frames"] == [3]
 
 
 def test_only_pixels_without_data_in_every_chosen_frame_are_nan():

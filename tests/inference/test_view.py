@@ -119,7 +119,7 @@ def test_dates_are_the_clearest_in_their_order(folder, scene, tmp_path):
     assert "the 2 clearest of 4" in " ".join(data["notes"])
     # Frames without dates have numbers.
     write_view(folder / "map.tif", tmp_path / "page.html", scene.drop_vars("time"), count=1, overwrite=True)
-    assert [frame["date"] for frame in contents(tmp_path / "page.html")["images"]["frames"]] == ["Frame 2"]
+    assert [frame["date"] for frame in contents(tmp_path / "page.html")["images"]["frames"]] == ["Frame 3"]
 
 
 def test_images_lie_where_the_map_does(scene, tmp_path, monkeypatch):
