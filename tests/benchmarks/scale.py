@@ -32,8 +32,8 @@ EPILOG = """examples:
 # What changes, and the values it takes in a forward pass and in a step of training; the rest is `Spec`'s default.
 CURVES: dict[str, tuple[dict[str, list[int]], dict[str, int]]] = {
     "frames": ({"forward": [4, 8, 16, 32, 64], "step": [4, 16, 64]}, {}),
-    "size": ({"forward": [16, 32, 64, 128, 256, 512], "step": [16, 32, 64, 128]}, {"frames": 4}),
-    "batch": ({"forward": [1, 2, 4, 8, 16], "step": [1, 4, 16]}, {"frames": 4}),
+    "size": ({"forward": [16, 32, 64, 128, 256, 512], "step": [16, 32, 64]}, {"frames": 4}),
+    "batch": ({"forward": [1, 2, 4, 8, 16], "step": [1, 4]}, {"frames": 4}),
     "blocks": ({"forward": [1, 2, 4, 8, 16], "step": [1, 4, 16]}, {}),
 }
 COLOURS = {"forward": "#2166ac", "step": "#7a3e0c"}
