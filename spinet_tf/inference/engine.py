@@ -173,6 +173,23 @@ class _Answers(keras.Model):
     def call(self, inputs):
         return self.answer(self.model(inputs, training=False))
 
+    def make_predict_function(self, force=False):
+        """As Keras makes it; on TensorFlow with one graph, for tiles of any size and number."""
+        made = self.predict_function is None or force
+        super().make_predict_function(force)
+        # A model that is no functional one does not say what it takes.
+        if made and keras.backend.backend() == "tensorflow" and isinstance(getattr(self.model, "input", None), dict):
+            import tensorflow as tf
+
+            # Keras would trace a graph for the first tiles, and another for each way in which later ones differ.
+            shapes = {name: tf.TensorSpec(given.shape, given.dtype) for name, given in self.inputs_taken().items()}
+            self.predict_function.get_concrete_function([(shapes,)])
+        return self.predict_function
+
+    def inputs_taken(self):
+        """What `call` takes, by name; anything with a shape and a dtype."""
+        return self.model.input
+
     def answer(self, outputs):
         """Probabilities and, where wanted, their uncertainty."""
         if not self.uncertainty:
@@ -183,12 +200,20 @@ class _Answers(keras.Model):
 class _WithMeans(_Answers):
     """The same with the means as inputs."""
 
+    def inputs_taken(self):
+        blocks, filters = self.model.tefa_blocks, self.model.filters
+        means = {
+            "block_means": keras.KerasTensor((None, blocks, filters)),
+            "frame_means": keras.KerasTensor((None, None, filters)),
+        }
+        return {**super().inputs_taken(), **means}
+
     def call(self, inputs):
         outputs, _, _ = self.model.call_with_means(inputs, inputs["block_means"], inputs["frame_means"])
         return self.answer(outputs)
 
 
-class _Means(_Answers):
+class _Means(_WithMeans):
     """The means alone; what follows them is not computed."""
 
     def call(self, inputs):

@@ -189,7 +189,7 @@ def _layer(name: str, dtype: str) -> Layer:
     nodata = np.nan if dtype == "float32" else NO_DATA
     return {
         "probability": Layer("probability of cultivated land", "average", dtype, nodata),
-        "uncertainty": Layer("uncertainty, 0 sure to 1 undecided", "average", dtype, nodata),
+        "uncertainty": Layer("uncertainty, 0 where the model is sure", "average", dtype, nodata),
         "class": Layer("cultivated land", "mode", "uint8", NO_DATA),
         "frames": Layer("frames with clear ground", "nearest", "uint16", None),
     }[name]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from spinet_tf.bands import BANDS
 from spinet_tf.data.simulate import synthesize
 from spinet_tf.inference.engine import KerasEngine
-from tests.benchmarks import memory, seams
+from spinet_tf.models import SPInet
+from tests.benchmarks import mapping, memory, seams
 from tests.inference.scenes import MeanEngine, TileMeanEngine, make_scene
 
 
@@ -30,6 +32,15 @@ def test_memory_is_measured(tmp_path):
     means = [images[0].mean(axis=(0, 3)), images[1, :2].mean(axis=(0, 3))]
     odds = np.log(answers / (1 - answers))
     np.testing.assert_allclose(odds[:, ::4, ::4, 0], np.array(means) / 10_000, rtol=1e-4)
+
+
+def test_time_in_the_network_is_part_of_a_maps(tmp_path):
+    model = SPInet(bands=BANDS, filters=4, tefa_blocks=1, bottleneck=2)
+    found = mapping.measure(model, tmp_path, size=136, dates=2)
+    assert found.computed == pytest.approx(4 * 100**2 / 136**2)
+    assert 0 < found.means < found.means + found.tiles < found.total
+    assert found.bare > 0
+    assert (tmp_path / "second" / "map.tif").is_file()
 
 
 def test_seams_are_found_where_they_are():

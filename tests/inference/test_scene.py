@@ -11,6 +11,7 @@ from spinet_tf.data import open_scene
 from spinet_tf.errors import SpinetError
 from spinet_tf.inference import predict_scene
 from spinet_tf.inference.engine import KerasEngine
+from spinet_tf.models.answers import probability
 from spinet_tf.tiling import tiles
 from tests.inference.scenes import CLOUDY, CRS, MeanEngine, make_scene
 
@@ -133,6 +134,24 @@ def test_a_model_that_does_not_name_its_bands_is_refused():
     model = SPInet(bands=4, filters=4, tefa_blocks=1, bottleneck=2)
     with pytest.raises(SpinetError, match="does not name its bands"):
         predict_scene(model, make_scene())
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow")
+def test_one_graph_serves_tiles_of_all_sizes(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "spinet_tf.inference.engine.probability", lambda logits: made.append(logits.shape) or probability(logits)
+    )
+    small = KerasEngine(SPInet(bands=4, filters=4, tefa_blocks=1, bottleneck=2))
+    for batch, time, size in ((1, 2, 8), (1, 3, 8), (2, 3, 8), (3, 1, 9)):
+        images = np.ones((batch, time, size, size + 1, 4), np.uint16)
+        num_frames = np.full(batch, time, np.int32)
+        answers = small.predict(images, num_frames)
+        assert answers.shape == (batch, 4 * size, 4 * size + 4, 1)
+        shared = small.predict_with_means(images, num_frames, small.find_means(images, num_frames))
+        np.testing.assert_allclose(shared, answers, atol=1e-6)
+    # With and without means.
+    assert made == 2 * [(None, None, None, 1)]
 
 
 def test_another_kind_of_model_is_refused():

@@ -107,7 +107,7 @@ def _contents(
         layers.append(_classes(f"Class: above {threshold:g}", classes))
     if uncertainty_path:
         uncertainty = _on_grid(read_levels(uncertainty_path), grid, uncertainty_path, map_path)
-        layers.append(_numbers("uncertainty", "Uncertainty", uncertainty, "magma", ("0 sure", "1 undecided")))
+        layers.append(_numbers("uncertainty", "Uncertainty", uncertainty, "magma", ("0 sure", "1")))
 
     name = Path(map_path).name
     notes = []
