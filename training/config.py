@@ -103,6 +103,20 @@ def _count_or_range(value):
     return value
 
 
+def _number_or_range(low: float, high: float) -> Reader:
+    single = number(low, high)
+
+    def read(value):
+        if not isinstance(value, list | tuple):
+            return single(value)
+        pair = tuple(map(single, value))
+        if len(pair) != 2 or pair[0] > pair[1]:
+            raise _UnfitError(f"a number from {low} to {high}, or two in a list, the lower first")
+        return pair
+
+    return read
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Which network, and its sizes: a named configuration of `SPInet` and what differs from it, or another system.
@@ -172,7 +186,8 @@ class Config:
         max_cloud: the cloudy fraction of a frame allowed.
         augment: whether patches are flipped and rotated.
         jitter: strength of random changes of brightness, see `spinet_tf.data.batches.Sampling`.
-        frame_dropout: the probability with which a chosen frame is left out.
+        frame_dropout: the probability with which a chosen frame is left out; of a pair, one between is drawn for each
+            patch, so that a batch holds series of all lengths.
         balance: whether cultivated and other pixels come up equally often.
         split: "scenes" trains on some scenes and validates on others; "rows" trains on the upper half of every scene
             and validates on the lower; "auto" is "scenes" where there are two or more.
@@ -207,7 +222,7 @@ class Config:
     max_cloud: Annotated[float, number(0, 1)] = 0.25
     augment: Annotated[bool, _yes_or_no] = True
     jitter: Annotated[float, number(0, 1)] = 0.0
-    frame_dropout: Annotated[float, number(0, 0.95)] = 0.0
+    frame_dropout: Annotated[float | tuple[float, float], _number_or_range(0, 0.95)] = 0.0
     balance: Annotated[bool, _yes_or_no] = False
     split: Annotated[str, one_of("auto", "scenes", "rows")] = "auto"
     validation_scenes: Annotated[int | tuple[str, ...], _count_or_names] = 1

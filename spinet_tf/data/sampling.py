@@ -30,7 +30,9 @@ class Sampling:
         jitter: how much brightness varies, 0 to 1: digital numbers are multiplied by exp(jitter * (f + b) / sqrt(2))
             with f drawn for each frame and b for each band from the standard normal distribution, as light and haze
             differ between dates, and calibration between bands. 0 stays 0 (no data), other numbers within 1..65535.
-        frame_dropout: the probability with which each chosen frame is left out, 0 to below 1; at least one stays.
+        frame_dropout: the probability with which each chosen frame is left out, 0 to below 1; at least one stays. A
+            pair (low, high) is a range that it is drawn from for each patch, so that a batch holds series of all
+            lengths and its statistics are theirs together, as the moving ones are.
         balance: whether half of the patches are drawn as the patch of a random cultivated pixel and half as that of a
             random one that is not cultivated, instead of all patches equally often.
 
@@ -48,7 +50,7 @@ class Sampling:
     max_cloud: float = 0.25
     augment: bool = True
     jitter: float = 0.0
-    frame_dropout: float = 0.0
+    frame_dropout: float | tuple[float, float] = 0.0
     balance: bool = False
 
     def __post_init__(self):
@@ -59,13 +61,19 @@ class Sampling:
                 raise SpinetError(f"Expected a count of frames, or a pair (low, high) of them. Received: {self.count}")
         if not 0 <= self.jitter <= 1:
             raise SpinetError(f"Expected jitter from 0 to 1. Received: {self.jitter}")
-        if not 0 <= self.frame_dropout < 1:
+        least, most = self.dropouts
+        if not 0 <= least <= most < 1:
             raise SpinetError(f"Expected frame_dropout from 0 to below 1. Received: {self.frame_dropout}")
 
     @property
     def counts(self) -> tuple[int, int]:
         """The least and the largest number of frames taken."""
         return (self.count, self.count) if isinstance(self.count, int) else self.count
+
+    @property
+    def dropouts(self) -> tuple[float, float]:
+        """The least and the largest probability with which a frame is left out."""
+        return self.frame_dropout if isinstance(self.frame_dropout, tuple) else (self.frame_dropout, self.frame_dropout)
 
     def draw_count(self, rng: np.random.Generator) -> int:
         """The number of frames for one batch."""
@@ -78,9 +86,11 @@ class Sampling:
 
     def drop(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The frames that stay of those chosen, at least one."""
-        if not self.frame_dropout:
+        low, high = self.dropouts
+        if not high:
             return frames
-        stays = rng.random(len(frames)) >= self.frame_dropout
+        share = low if low == high else rng.uniform(low, high)
+        stays = rng.random(len(frames)) >= share
         stays[rng.integers(len(frames))] |= not stays.any()
         return frames[stays]
 

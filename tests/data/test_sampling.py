@@ -37,6 +37,16 @@ def test_each_frame_is_left_out_as_often_as_asked():
     assert Sampling().drop(frames, stream(0)) is frames
 
 
+def test_a_range_of_dropout_gives_series_of_all_lengths():
+    frames = np.arange(20)
+    sampling = Sampling(frame_dropout=(0.2, 0.9))
+    kept = np.array([len(sampling.drop(frames, stream(0, number))) for number in range(2000)])
+    # The mean of the probabilities is 0.55; one at a time they would spread by 2.2 frames, not by 4.6.
+    assert kept.mean() == pytest.approx(20 * 0.45, abs=0.3)
+    assert kept.std() == pytest.approx(np.sqrt(20**2 * 0.7**2 / 12 + 20 * 0.2067), abs=0.2)
+    assert {1, 2, 10, 17} <= set(kept)
+
+
 def test_one_frame_always_stays():
     kept = [Sampling(frame_dropout=0.99).drop(np.array([3, 5, 8]), stream(0, number)) for number in range(100)]
     assert min(map(len, kept)) == 1
@@ -106,6 +116,7 @@ def test_without_jitter_only_the_turn_changes():
         ({"jitter": -0.1}, "jitter from 0 to 1. Received: -0.1"),
         ({"jitter": float("nan")}, "jitter"),
         ({"frame_dropout": 1}, "frame_dropout from 0 to below 1. Received: 1"),
+        ({"frame_dropout": (0.5, 0.2)}, r"frame_dropout from 0 to below 1. Received: \(0.5, 0.2\)"),
     ],
 )
 def test_values_out_of_range(options, message):
