@@ -170,11 +170,15 @@ class ReflectConvolution(FrameLayer):
         self.taps = taps
         self.normalized = normalized
         self.activated = activated
-        settings = {"kernel_initializer": "glorot_normal", "dtype": self.dtype_policy, "name": "convolution"}
+        settings = {"kernel_initializer": "glorot_normal", "name": "convolution"}
         # Of one time step, a 2D convolution over frames is the faster one.
-        self.convolution = (
-            keras.layers.Conv2D(filters, 3, **settings) if taps == 1 else keras.layers.Conv3D(filters, 3, **settings)
-        )
+        if taps == 1:
+            self.convolution = keras.layers.Conv2D(filters, 3, dtype=self.dtype_policy, **settings)
+        else:
+            # TensorFlow 2.21 on CPUs with AMX: the gradients of an unpadded 3D convolution of bfloat16 from at most 16
+            # features to as many are wrong for large images, or end the process.
+            policy = "float32" if filters <= 16 else self.dtype_policy
+            self.convolution = keras.layers.Conv3D(filters, 3, dtype=policy, **settings)
         # As many groups as features: instance norm. Its epsilon of 1e-3 is the published one.
         self.norm = keras.layers.GroupNormalization(-1, dtype=self.dtype_policy, name="norm") if normalized else None
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from spinet_tf import DeepSUM
 from spinet_tf.models.deepsum import FILTER_SIDE, ReflectConvolution, RegisteredFrames, RegistrationFilters
@@ -148,3 +149,23 @@ def test_frames_must_be_odd(frames):
 def test_the_number_of_frames_is_fixed(model, rng):
     with pytest.raises(ValueError, match=r"expected shape=\(None, 5\), found shape=\(2, 6\)"):
         model(series(rng, frames=6))
+
+
+def test_half_precision_learns_as_single_does(rng):
+    """On CPUs with AMX, TensorFlow 2.21 computes the gradient of such a convolution wrongly, or ends the process."""
+    x = rng.normal(size=(2, 9, 96, 96, 8)).astype("float32")
+    single, half = (ReflectConvolution(8, taps=3, dtype=dtype) for dtype in ("float32", "mixed_bfloat16"))
+    for layer in (single, half):
+        layer.build(x.shape)
+    half.set_weights(single.get_weights())
+    expected, found = (weight_gradient(layer, x) for layer in (single, half))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.05 * np.std(expected))
+
+
+def weight_gradient(layer, x):
+    """The gradient of a loss by the convolution's kernel."""
+    target = np.random.default_rng(0).normal(size=(2, 7, 96, 96, 8)).astype("float32")
+    kernel = layer.convolution.kernel
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(target * tf.cast(layer(x), "float32"))
+    return tape.gradient(loss, kernel.value).numpy()
