@@ -38,6 +38,8 @@ def prepare(spec: Spec) -> Callable[[], object]:
         keras.losses.BinaryCrossentropy(from_logits=True),
         jit_compile=keras.backend.backend() == "jax",
     )
+    # As `training.network` does, so that the step is traced once.
+    model.optimizer.build(model.trainable_variables)
     return lambda: model.train_on_batch(inputs, labels)
 
 
