@@ -60,14 +60,14 @@ class EquivariantUnit(FrameLayer):
     def call(self, x, mask=None, training=False):
         remat = self.remat and training
         x = per_frame(self.convolution, mask_frames(x, mask))
-        scale, shift = self.norm_in.coefficients(x, mask=mask, training=training, remat=remat)
+        scale, shift = self.norm_in.coefficients(x, mask=mask, training=training)
 
         def activate_and_attend(x, scale, shift):
             x = leaky_relu(affine(x, scale, shift))
             return x + self.attention.attend(x, mask)
 
         x = (keras.remat(activate_and_attend) if remat else activate_and_attend)(x, scale, shift)
-        return affine(x, *self.norm_out.coefficients(x, mask=mask, training=training, remat=remat))
+        return affine(x, *self.norm_out.coefficients(x, mask=mask, training=training))
 
     def compute_output_shape(self, x_shape):
         return (*x_shape[:-1], self.filters)

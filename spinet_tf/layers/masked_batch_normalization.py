@@ -58,37 +58,31 @@ class MaskedBatchNormalization(FrameLayer):
     def call(self, x, mask=None, training=False):
         return affine(x, *self.coefficients(x, mask=mask, training=training))
 
-    def coefficients(self, x, mask=None, training=False, remat=False):
+    def coefficients(self, x, mask=None, training=False):
         """What the layer does to `x`, as a scale and a shift per feature; in training the moving statistics follow.
 
-        With `remat`, nothing of the size of `x` is kept for the gradients.
+        Nothing of the size of `x` but `x` itself is kept for the gradients.
         """
-        if training:
-            mean, variance = self._update_statistics(ops.cast(x, "float32"), mask, remat)
-        else:
-            mean, variance = self.moving_mean, self.moving_variance
+        mean, variance = self._update_statistics(x, mask) if training else (self.moving_mean, self.moving_variance)
         scale = self.gamma * ops.rsqrt(variance + self.epsilon)
         return scale, self.beta - mean * scale
 
-    def _update_statistics(self, x, mask, remat):
+    def _update_statistics(self, x, mask):
         """Mean and variance of the batch, on all replicas together; the moving ones follow them."""
-        pixels = ops.cast(ops.size(x), "float32") / x.shape[-1]
-        if mask is not None:
-            pixels = pixels / ops.cast(ops.size(mask), "float32") * ops.sum(ops.cast(mask, "float32"))
-        # What one replica would sum over is itself, but not for nothing.
-        everywhere = sum_over_replicas if is_replicated(self.moving_mean) else lambda local: local
-        sums = everywhere(ops.append(_sum_of_real(x, mask), pixels))
-        count = sums[-1]
-        divisor = ops.maximum(count, 1.0)
-        mean = sums[:-1] / divisor
-
-        def sum_of_squares(x, mean):
-            return _sum_of_real(ops.square(x - mean), mask)
-
-        if remat:
-            sum_of_squares = keras.remat(sum_of_squares)
-        # A change of the mean alone would not change the variance: deviations from it add up to 0.
-        variance = everywhere(sum_of_squares(x, ops.stop_gradient(mean))) / divisor
+        real = ops.ones((1,)) if mask is None else ops.cast(mask, "float32")
+        total, squares = ops.unstack(_sums_of_real(x, real), 2)
+        pixels = ops.cast(ops.size(x), "float32") / x.shape[-1] / ops.cast(ops.size(real), "float32") * ops.sum(real)
+        if is_replicated(self.moving_mean):
+            own_mean = total / ops.maximum(pixels, 1.0)
+            sums = sum_over_replicas(ops.append(total, pixels))
+            total, count = sums[:-1], sums[-1]
+            mean = total / ops.maximum(count, 1.0)
+            # Chan et al., https://doi.org/10.1080/00031305.1983.10483115: from deviations from another mean.
+            squares = sum_over_replicas(squares + pixels * ops.square(own_mean - mean))
+        else:
+            count = pixels
+            mean = total / ops.maximum(count, 1.0)
+        variance = squares / ops.maximum(count, 1.0)
         unbiased = variance * (count / ops.maximum(count - 1.0, 1.0))
         # A batch that is nothing but padding says nothing about the data.
         step = ops.where(count > 0, 1.0 - self.momentum, 0.0)
@@ -105,11 +99,38 @@ def affine(x, scale, shift):
     return ops.cast(ops.cast(x, "float32") * scale + shift, x.dtype)
 
 
-def _sum_of_real(x, mask):
-    """Sum of `x` (..., features) over all but its features; `mask` says which of the first axes' entries count."""
-    if mask is None:
-        return ops.sum(x, axis=tuple(range(len(x.shape) - 1)))
-    masked = len(mask.shape)
-    # The large sums first: what is left to be masked is small.
-    x = mask_frames(ops.sum(x, axis=tuple(range(masked, len(x.shape) - 1))), mask)
-    return ops.sum(x, axis=tuple(range(masked)))
+@ops.custom_gradient
+def _sums_of_real(x, real):
+    """Of all but the features of `x` (..., features): the sum, and that of the squared deviations from its mean.
+
+    The deviations add up to 0, so a change of the mean alone would not change their squares, and the gradient is a
+    scale and a shift of `x` for each feature: fewer passes than through the deviations, which need not be kept.
+
+    Args:
+        x: what is summed.
+        real: float32, 1 for what counts of the first axes of `x`, 0 for padding, which may hold anything.
+
+    Returns:
+        (2, features) float32.
+    """
+    axes = tuple(range(len(real.shape)))
+    pixels = tuple(range(len(axes), len(x.shape) - 1))
+
+    def of_real(values):
+        # The large sums first: what is left to be masked is small.
+        return ops.sum(mask_frames(ops.sum(values, axis=pixels), real > 0), axis=axes)
+
+    values = ops.cast(x, "float32")
+    count = ops.cast(ops.size(x), "float32") / x.shape[-1] / ops.cast(ops.size(real), "float32") * ops.sum(real)
+    total = of_real(values)
+    mean = total / ops.maximum(count, 1.0)
+    sums = ops.stack([total, of_real(ops.square(values - mean))])
+
+    def gradient(upstream):
+        of_total, of_squares = ops.unstack(upstream, 2)
+        weight = ops.reshape(real, (*ops.shape(real), *([1] * (len(x.shape) - len(axes)))))
+        scale = 2.0 * weight * of_squares
+        shift = weight * of_total - scale * mean
+        return affine(x, scale, shift), ops.zeros_like(real)
+
+    return sums, gradient

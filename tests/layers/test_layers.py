@@ -177,6 +177,33 @@ def test_norm_updates_moving_statistics_from_real_frames_alone(rng):
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * pixels.var(0, ddof=1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("masked", "axes"), [(True, 5), (False, 5), (True, 4), (False, 4)])
+def test_norms_gradient_is_that_of_normalising_the_real_alone(masked, axes, rng):
+    layer = built("norm")
+    _, x, mask = series(rng)
+    x = np.where(mask[..., None, None, None], 3 * x + 7, 5).astype("float32")
+    if axes == 4:
+        x, mask = x[:, 0], np.array([True, False, True])
+    real = mask if masked else np.ones_like(mask)
+    target = rng.normal(size=x.shape).astype("float32")
+
+    def gradient(normalised):
+        given = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            loss = tf.reduce_sum(tf.boolean_mask(normalised(given) * target, real))
+        return tape.gradient(loss, given).numpy()
+
+    def alone(given):
+        mean, variance = tf.nn.moments(tf.boolean_mask(given, real), tuple(range(axes - real.ndim)))
+        return (given - mean) * tf.math.rsqrt(variance + 1e-5) * layer.gamma + layer.beta
+
+    found = gradient(lambda given: layer(given, mask=mask if masked else None, training=True))
+    assert_close(found, gradient(alone), 1e-5)
+    assert not np.any(found[~real])
+    assert np.abs(found[real]).max() > 0.1
+
+
 @pytest.mark.parametrize("name", ["fusion", "plain"])
 def test_fusion_takes_statistics_from_the_samples_that_count(name, rng):
     layer, alone = built(name), built(name)

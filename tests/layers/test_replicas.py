@@ -37,13 +37,14 @@ def step(strategy, parts):
         norm.build(x.shape)
         dense.build((None, 2))
         dense.kernel.assign([[1.0], [-0.5]])
-    variables = [v.value for v in (norm.gamma, norm.beta, dense.kernel, dense.bias)]
+        mix = tf.Variable([[1.0, 0.3], [-0.2, 0.8]])
+    variables = [*(v.value for v in (norm.gamma, norm.beta, dense.kernel, dense.bias)), mix]
 
     @tf.function
     def distributed(*shares):
         def on_replica(x, mask, truth, weight):
             with tf.GradientTape() as tape:
-                y = norm(x, mask=mask, training=True)
+                y = norm(x @ mix, mask=mask, training=True)
                 logits = dense(tf.reduce_sum(tf.where(mask[..., None, None, None], y, 0), axis=1))
                 loss = SoftMCC(from_logits=True)(truth, logits, weight)
             return loss, tape.gradient(loss, variables)
