@@ -133,17 +133,19 @@ def test_all_systems(write, tmp_path, monkeypatch, capsys):
     assert "holds a run of other settings" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["compare_cpu", "compare_gpu"])
-def test_the_projects_own_comparisons(name):
+@pytest.mark.parametrize(("name", "rate", "slower"), [("compare_cpu", 0.002, 0.0005), ("compare_gpu", 0.0001, 0.0001)])
+def test_the_projects_own_comparisons(name, rate, slower):
     comparison = load_comparison(Path(__file__).parents[2] / "training" / "configs" / f"{name}.yaml")
     networks = {system: config for system, config in comparison.systems.items() if config}
     assert len(comparison.systems) == len(networks) + 1 == 7
-    # All are given the same, but for the frames of those of a fixed length.
-    alike = {
-        json.dumps({**dataclasses.asdict(config), "model": None, "frame_count": None}, sort_keys=True)
-        for config in networks.values()
-    }
+    # All are given the same, but for the frames of those of a fixed length, and the rate at which DeepLabv3 learns.
+    apart = dict.fromkeys(("model", "frame_count", "learning_rate"))
+    alike = {json.dumps({**dataclasses.asdict(config), **apart}, sort_keys=True) for config in networks.values()}
     assert len(alike) == 1
+    assert {system: config.learning_rate for system, config in networks.items()} == {
+        **dict.fromkeys(networks, rate),
+        "DeepLabv3": slower,
+    }
     assert {system: config.frame_count for system, config in networks.items() if config.model.series} == {
         "RAMS": 9,
         "DeepSUM": 9,

@@ -656,6 +656,8 @@ def interrupted(patches):
 
 prepare_scene.write_shard = lambda shard, index, patches: write(shard, index, interrupted(patches))
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(prepare.main())
 """
 
