@@ -95,8 +95,8 @@ def peak_bytes(load: Workload, training: bool = False) -> float:
     """The most memory that a process on a CPU is expected to hold in float32, TensorFlow itself included.
 
     Of a forward pass in the form of `spinet_tf.models.folded`, or of a step of training. The constants come from
-    `python -m tests.benchmarks.scale`, with TensorFlow 2.21; there the formula is off by 3 % at most. Those of a step are
-    from before it took a quarter less, so they are on the safe side: 3.8 GB for one of the paper's, which takes 2.9.
+    `python -m tests.benchmarks.scale`, with TensorFlow 2.21; there the formula is off by 3 % at most. Those of a
+    step are from before it took a quarter less, so they are on the safe side: 3.8 GB for the paper's, which takes 2.9.
 
     Example:
         >>> peak_bytes(Workload(batch=1, frames=20, pixels=128 * 128)) / 1e9
