@@ -50,7 +50,7 @@ class SuperResolution:
         batch: patches of an update.
         patch: height and width of a patch, in pixels of 30 m, of whose edges the loss leaves out one.
         frames: images of a series.
-        learning_rate: Adam's.
+        learning_rate: Adam's at first; it falls to 0 along a cosine.
         filters: see `spinet_tf.PIUnet`, as for the next two.
         tefa_blocks: see there.
         bottleneck: see there.

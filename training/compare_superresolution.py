@@ -122,9 +122,11 @@ def _train_and_score(
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     model = PIUnet(SCALE, wanted.filters, wanted.tefa_blocks, wanted.bottleneck)
-    optimizer = keras.optimizers.Adam(wanted.learning_rate)
-    optimizer.build(model.trainable_variables)
     steps = -(-wanted.steps // wanted.epochs)
+    # Schedule and clipping of the other systems.
+    schedule = keras.optimizers.schedules.CosineDecay(wanted.learning_rate, steps * wanted.epochs)
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    optimizer.build(model.trainable_variables)
     progress = Progress(identity=identity)
     model.compile(optimizer, RegisteredL1())
     if read_identity(folder) == progress.identity:

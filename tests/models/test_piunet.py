@@ -96,3 +96,9 @@ def test_survives_a_config_round_trip():
     again = PIUnet.from_config(model.get_config())
     assert again.get_config() == model.get_config()
     assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+
+
+def test_says_a_scale_of_one_until_it_is_trained(rng):
+    y = PIUnet(scale=2, filters=8, tefa_blocks=1, bottleneck=2)(padded([rng.normal(size=(2, 5, 4, 1))], 2, 0, rng))
+    np.testing.assert_array_equal(y[..., 1], 0)
+    assert np.std(y[..., 0]) > 0
