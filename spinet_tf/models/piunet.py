@@ -63,7 +63,7 @@ class PIUnet(keras.Model):
         s = keras.layers.Conv2D(filters, 3, padding="same", dtype=dtype, name="scale_convolution")(s)
         s = MaskedBatchNormalization(dtype=dtype, name="scale_norm")(s, mask=keras.ops.any(mask, axis=1))
         s = keras.layers.LeakyReLU(NEGATIVE_SLOPE, dtype=dtype, name="scale_activation")(s)
-        # A scale of 1 until a loss trains it: after epochs of an L1 loss, a random one made the first Laplace losses huge.
+        # A scale of 1 until a loss trains it: after an L1 loss, a random one made the first Laplace losses huge.
         log_scale = keras.layers.Conv2D(1, 1, kernel_initializer="zeros", dtype="float32", name="log_scale")(s)
 
         outputs = keras.layers.Concatenate(dtype="float32", name="mean_and_log_scale")([mean, log_scale])

@@ -10,7 +10,7 @@ import pytest
 
 from spinet_tf import SPInet
 from tests.benchmarks.speed import __main__ as command
-from tests.benchmarks.speed import processes
+from tests.benchmarks.speed import ours, processes
 from tests.benchmarks.speed.processes import CannotRun, Contender, Timing, race
 from tests.benchmarks.speed.spec import Spec
 from tests.benchmarks.speed.tables import TIMINGS_HEAD, timings_rows
@@ -99,6 +99,14 @@ def test_the_command(here, monkeypatch, tmp_path, capsys):
     assert [row[1] for row in rows] == ["this package", "this package, folded", "PyTorch"]
     found = json.loads(file.read_text())
     assert all(timing["seconds"] and timing["peak_bytes"] > 2**20 for timing in found["timings"])
+
+
+def test_training_is_measured_with_parts_computed_twice_too():
+    case = Spec("tiny", "", task="step")
+    racing = list(command.contenders(case, {"pytorch", "openvino"}, ["float32"], {"step": "contiguous"}))
+    assert [racer.timing.name for racer in racing] == ["this package", "this package, rematerialised", "PyTorch"]
+    kept, again = (ours.build(racer.timing.spec).get_layer("tefa_1").unit_1.remat for racer in racing[:2])
+    assert (kept, again) == (False, True)
 
 
 def test_without_torch_a_line_says_what_to_install(here, monkeypatch, capsys):

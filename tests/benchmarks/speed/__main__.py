@@ -69,8 +69,8 @@ def contenders(spec: Spec, rivals: set[str], precisions: list[str], layouts: dic
 
     for precision in precisions:
         yield contender("this package", "ours", precision)
-        if spec.task == "forward":
-            yield contender("this package, folded", "ours", precision, "folded")
+        name, variant = {"forward": ("folded", "folded"), "step": ("rematerialised", "remat")}[spec.task]
+        yield contender(f"this package, {name}", "ours", precision, variant)
     for precision in precisions:
         if "pytorch" in rivals:
             yield contender("PyTorch", "pytorch", precision, layouts[spec.task])

@@ -1,4 +1,4 @@
-"""SPInet of this package, through Keras on TensorFlow or JAX. Variant: "folded", its form for inference."""
+"""SPInet of this package, through Keras on TensorFlow or JAX. Variants: "folded", for inference, and "remat"."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import spinet_tf  # isort: skip  (before anything imports TensorFlow: it keeps i
 import keras
 import numpy as np
 
+from spinet_tf.models import rematerialize
 from spinet_tf.models.folded import folded
 from tests.benchmarks.speed.calls import compiled
 from tests.benchmarks.speed.spec import BANDS, Spec
@@ -21,6 +22,8 @@ TOLERANCE = 1e-4
 def build(spec: Spec) -> keras.Model:
     """The network, untrained."""
     model = spinet_tf.SPInet(**spec.network, dtype=POLICIES[spec.precision])
+    if spec.variant == "remat":
+        rematerialize(model)
     return folded(model) if spec.variant == "folded" else model
 
 
