@@ -54,7 +54,7 @@ def test_predict_writes_the_map_of_the_library(scene, model, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Scene field: 13 x 11 pixels, 4 dates, 2019-03-01 to 2019-03-31" in printed
     assert f"Model {model}" in printed
-    assert "Used 3 dates, 2019-03-01 to 2019-03-31; 3 to 3 in each tile" in printed
+    assert "Used 3 dates, 2019-03-01 to 2019-03-31; 3 in each tile\nCaution: a map of fewer than 4 dates" in printed
     height, width = expected.attrs["tile"]
     assert f"Tiles: {expected.attrs['tiles']} of {height} x {width} pixels, with the means of the scene, in" in printed
     assert f"Wrote {output}: 52 x 44 pixels" in printed

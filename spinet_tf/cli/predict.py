@@ -15,6 +15,9 @@ EXAMPLES = """examples:
       --threshold 0.5 --polygons fields.gpkg --quicklook map.png --uncertainty
   spinet predict scene.nc --model grpc://127.0.0.1:8500/spinet -o map.tif --overwrite"""
 
+# With fewer dates MCC is far below that with all: training/results/ablations/table.md.
+FEW = 4
+
 SOURCES = (
     "an EOPatch, .nc, .zarr, folder of GeoTIFFs, .SAFE product or folder of them, STAC items in a .json file or a "
     "folder, or the address of a STAC API"
@@ -71,10 +74,10 @@ def _print_facts(result: xr.Dataset, scene: xr.Dataset, model: str) -> None:
     frames, (fewest, most) = facts["frames"], facts["frames_per_tile"]
     height, width = facts["tile"]
     print(f"Model {model}")
-    print(
-        f"Used {len(frames)} dates, {date(scene, frames[0])} to {date(scene, frames[-1])}; "
-        f"{fewest} to {most} in each tile"
-    )
+    in_tiles = f"{most}" if fewest == most else f"{fewest} to {most}"
+    print(f"Used {len(frames)} dates, {date(scene, frames[0])} to {date(scene, frames[-1])}; {in_tiles} in each tile")
+    if fewest < FEW:
+        print(f"Caution: a map of fewer than {FEW} dates is often wrong. See --dates and --max-cloud for more.")
     resumed = f", {facts['resumed']} of them kept from an earlier run" if facts["resumed"] else ""
     shared = ", with the means of the scene" if facts["means"] == "scene" else ""
     print(f"Tiles: {facts['tiles']} of {height} x {width} pixels{shared}, in {facts['blocks']} blocks{resumed}")
