@@ -326,16 +326,12 @@ class FoldedPlainFusion(keras.layers.Layer):
 
 
 def _softmax(scores, mask):
-    """Attention weights of (batch, pixels, time * heads, time) scores, in their dtype.
-
-    Not in float32, unlike in training: what is rounded here is rounded in the weights anyway, and logits of a trained
-    network in bfloat16 were no further from float32's.
-    """
+    """Attention weights of (batch, pixels, time * heads, time) scores, in their dtype; exponentials in float32."""
     if scores.shape[-1] == 1:
         # Keras warns about a softmax over one number.
         return ops.ones_like(scores)
-    penalty = ops.cast(ops.where(mask, 0.0, -1e9), scores.dtype)
-    return ops.softmax(scores + ops.expand_dims(penalty, (1, 2)), axis=-1)
+    penalty = ops.expand_dims(ops.where(mask, 0.0, -1e9), (1, 2))
+    return ops.cast(ops.softmax(ops.cast(scores, "float32") + penalty, axis=-1), scores.dtype)
 
 
 def _arrays(layer):
